@@ -1,0 +1,102 @@
+"""The accelerator's configuration: buffer geometry derived from its name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+
+from edge_agent.errors import IncompatibleError
+
+INSTRUCTION_BYTES = 16
+MICRO_OP_BYTES = 4
+
+
+class Memory(IntEnum):
+    """On-chip memories, by the id that LOAD and STORE carry."""
+
+    UOP = 0
+    WGT = 1
+    INP = 2
+    ACC = 3
+    OUT = 4
+    ACC_8BIT = 5
+
+
+_NAME = re.compile(r"(\d+)x(\d+)_i(\d+)w(\d+)a(\d+)_(\d+)_(\d+)_(\d+)_(\d+)")
+
+
+def _log2(value: int, what: str, name: str) -> int:
+    if value < 1 or value & (value - 1):
+        raise IncompatibleError(f"VTA configuration '{name}': {what} is {value}, not a power of two")
+    return value.bit_length() - 1
+
+
+@dataclass(frozen=True)
+class Config:
+    """A VTA configuration. Depths are in elements ("tensors"), widths in bits; formulas: hw_spec_const.h.
+
+    `batch` is the rows of an element, `block` its lanes (input and output alike).
+    """
+
+    name: str
+    batch: int
+    block: int
+    inp_width: int
+    wgt_width: int
+    acc_width: int
+    log_uop_bytes: int
+    log_inp_bytes: int
+    log_wgt_bytes: int
+    log_acc_bytes: int
+
+    @classmethod
+    def parse(cls, name: str) -> Config:
+        """`{batch}x{block}_i{inp}w{wgt}a{acc}_{log2 bytes of uop, inp, wgt, acc}`. Raises IncompatibleError."""
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise IncompatibleError(f"'{name}' is not a VTA configuration; an example is 1x16_i8w8a32_15_15_18_17")
+        numbers = [int(group) for group in match.groups()]
+        for what, value in zip(("batch", "block", "input width", "weight width", "accumulator width"), numbers, strict=False):
+            _log2(value, what, name)
+        config = cls(name, *numbers)
+        config._check_legal()
+        return config
+
+    def _check_legal(self) -> None:
+        """The field widths that the instruction formats can hold (vta-facts 1.2)."""
+        acc, inp, wgt, uop = (self.index_bits(memory) for memory in (Memory.ACC, Memory.INP, Memory.WGT, Memory.UOP))
+        limits = {
+            "micro-op": (acc + max(acc, inp) + wgt, 32),
+            "loop": (8 + 2 * uop + 1 + 28, 64),
+            "GEMM factors": (2 * (acc + inp + wgt), 64),
+            "ALU factors": (4 * acc + 20, 64),
+        }
+        for what, (bits, limit) in limits.items():
+            if bits > limit:
+                raise IncompatibleError(f"VTA configuration '{self.name}': {what} fields need {bits} bits, {limit} exist")
+
+    def element_bytes(self, memory: Memory) -> int:
+        """Bytes of one DRAM element of a memory: default config 4, 256, 16, 64, 16, 16."""
+        block_bits = {
+            Memory.UOP: 32,
+            Memory.WGT: self.block * self.block * self.wgt_width,
+            Memory.INP: self.batch * self.block * self.inp_width,
+            Memory.ACC: self.batch * self.block * self.acc_width,
+            Memory.OUT: self.batch * self.block * self.inp_width,
+            Memory.ACC_8BIT: self.batch * self.block * self.inp_width,
+        }
+        return block_bits[memory] // 8
+
+    def depth(self, memory: Memory) -> int:
+        """Elements that a memory holds. OUT has ACC's depth."""
+        if memory in (Memory.ACC, Memory.OUT, Memory.ACC_8BIT):
+            return (1 << self.log_acc_bytes) // self.element_bytes(Memory.ACC)
+        logs = {Memory.UOP: self.log_uop_bytes, Memory.INP: self.log_inp_bytes, Memory.WGT: self.log_wgt_bytes}
+        return (1 << logs[memory]) // self.element_bytes(memory)
+
+    def index_bits(self, memory: Memory) -> int:
+        return self.depth(memory).bit_length() - 1
+
+
+DEFAULT_CONFIG = Config.parse("1x16_i8w8a32_15_15_18_17")

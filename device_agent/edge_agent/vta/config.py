@@ -57,7 +57,8 @@ class Config:
         if match is None:
             raise IncompatibleError(f"'{name}' is not a VTA configuration; an example is 1x16_i8w8a32_15_15_18_17")
         numbers = [int(group) for group in match.groups()]
-        for what, value in zip(("batch", "block", "input width", "weight width", "accumulator width"), numbers, strict=False):
+        powers = ("batch", "block", "input width", "weight width", "accumulator width")
+        for what, value in zip(powers, numbers, strict=False):
             _log2(value, what, name)
         config = cls(name, *numbers)
         config._check_legal()
@@ -74,7 +75,8 @@ class Config:
         }
         for what, (bits, limit) in limits.items():
             if bits > limit:
-                raise IncompatibleError(f"VTA configuration '{self.name}': {what} fields need {bits} bits, {limit} exist")
+                raise IncompatibleError(f"VTA configuration '{self.name}': {what} fields need {bits} bits, "
+                                        f"{limit} exist")
 
     def element_bytes(self, memory: Memory) -> int:
         """Bytes of one DRAM element of a memory: default config 4, 256, 16, 64, 16, 16."""

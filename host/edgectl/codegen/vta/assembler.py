@@ -1,0 +1,156 @@
+"""Builds a Program instruction by instruction: tensors, relocations, micro-ops, dependences."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from edge_agent.vta.config import MICRO_OP_BYTES, Config, Memory
+from edge_agent.vta.counters import count
+from edge_agent.vta.isa import Alu, AluOpcode, Finish, Gemm, Instruction, Load, Store, encode_stream
+from edge_agent.vta.program import Layer, Program, ProgramTensor, Relocation, Role
+from edgectl.codegen.vta.dependences import Dependences, Module
+from edgectl.codegen.vta.micro_ops import MicroOpTable
+
+MICRO_OPS = "micro_ops"
+Span = tuple[int, int]
+"""[begin, end) of an on-chip memory."""
+
+
+class Assembler:
+    """Collects one program. Methods append one instruction each; tokens follow from what instructions touch."""
+
+    def __init__(self, name: str, config: Config) -> None:
+        self.config = config
+        self._name = name
+        self._instructions: list[Instruction] = []
+        self._dependences = Dependences(config)
+        self._tensors: list[ProgramTensor] = []
+        self._constants: dict[int, bytes] = {}
+        self._by_name: dict[str, int] = {}
+        self._relocations: list[Relocation] = []
+        self._layers: list[Layer] = []
+        self._layer_begin = 0
+        self.micro_ops = MicroOpTable(config, self._load_micro_ops)
+        self._micro_op_tensor = self._declare(ProgramTensor(MICRO_OPS, Role.CONSTANT, Memory.UOP, (0,), "uint32"))
+
+    def activation(self, name: str, role: Role, shape: tuple[int, ...]) -> int:
+        """Declare a packed int8 activation; returns its tensor index. Declaring it again returns the same."""
+        if name in self._by_name:
+            return self._by_name[name]
+        return self._declare(ProgramTensor(name, role, Memory.INP, shape, "int8"))
+
+    def constant(self, name: str, memory: Memory, array: np.ndarray) -> int:
+        """Declare a constant (once per name); returns its tensor index."""
+        if name not in self._by_name:
+            index = self._declare(ProgramTensor(name, Role.CONSTANT, memory, array.shape, str(array.dtype)))
+            self._constants[index] = array.tobytes()
+        return self._by_name[name]
+
+    def _declare(self, tensor: ProgramTensor) -> int:
+        self._by_name[tensor.name] = len(self._tensors)
+        self._tensors.append(tensor)
+        return self._by_name[tensor.name]
+
+    def _append(self, instruction: Instruction, module: Module, tensor: int | None = None) -> int:
+        if tensor is not None:
+            self._relocations.append(Relocation(len(self._instructions), tensor))
+        self._instructions.append(instruction)
+        return self._dependences.add(module)
+
+    def load(self, memory: Memory, tensor: int, sram: int, dram: int, rows: int, columns: int, stride: int,
+             pad_left: int = 0, pad_right: int = 0) -> None:
+        """LOAD of INP or WGT: `rows` of `columns` elements, `stride` elements apart in DRAM, zeros left and right."""
+        store = self._dependences.latest_store(tensor)
+        if not self._dependences.knows(Module.LOAD, store):
+            self._relay(store)
+        instruction = Load(memory=memory, sram_base=sram, dram_base=dram, y_size=rows, x_size=columns, x_stride=stride,
+                           x_pad_0=pad_left, x_pad_1=pad_right)
+        index = self._append(instruction, Module.LOAD, tensor)
+        if not self._dependences.knows(Module.LOAD, store):
+            self._dependences.wait(index, self._dependences.latest(Module.COMPUTE))
+        self._dependences.write(index, memory, sram, sram + rows * (pad_left + columns + pad_right))
+
+    def _relay(self, store: int) -> None:
+        """Make compute know that `store` is done, with a no-op where it does not, so that it can tell load."""
+        if not self._dependences.knows(Module.COMPUTE, store):
+            self._dependences.wait(self._no_op(), store)
+
+    def _no_op(self) -> int:
+        return self._append(Load(memory=Memory.UOP, sram_base=0, dram_base=0, y_size=0, x_size=0, x_stride=0), Module.COMPUTE)
+
+    def load_accumulator(self, tensor: int, sram: int, dram: int, elements: int) -> None:
+        """LOAD of ACC elements that lie together."""
+        instruction = Load(memory=Memory.ACC, sram_base=sram, dram_base=dram, y_size=1, x_size=elements, x_stride=elements)
+        index = self._append(instruction, Module.COMPUTE, tensor)
+        self._dependences.write(index, Memory.OUT, sram, sram + elements)
+
+    def _load_micro_ops(self, sram: int, dram: int, elements: int) -> None:
+        instruction = Load(memory=Memory.UOP, sram_base=sram, dram_base=dram, y_size=1, x_size=elements, x_stride=elements)
+        self._append(instruction, Module.COMPUTE, self._micro_op_tensor)
+
+    def gemm(self, gemm: Gemm, sequence: bytes, acc: Span, inp: Span | None = None, wgt: Span | None = None) -> None:
+        """GEMM over the micro-ops `sequence`; the spans bound what it touches (a reset reads neither INP nor WGT)."""
+        begin, end = self.micro_ops.place(sequence)
+        index = self._append(replace(gemm, uop_bgn=begin, uop_end=end), Module.COMPUTE)
+        if inp is not None:
+            self._dependences.read(index, Memory.INP, *inp)
+        if wgt is not None:
+            self._dependences.read(index, Memory.WGT, *wgt)
+        self._dependences.write(index, Memory.OUT, *acc)
+
+    def alu(self, alu: Alu, sequence: bytes, acc: Span) -> None:
+        """ALU operation over the micro-ops `sequence`, writing within `acc`."""
+        begin, end = self.micro_ops.place(sequence)
+        index = self._append(replace(alu, uop_bgn=begin, uop_end=end), Module.COMPUTE)
+        self._dependences.write(index, Memory.OUT, *acc)
+
+    def store(self, tensor: int, sram: int, dram: int, rows: int, columns: int, stride: int) -> None:
+        """STORE of OUT: `rows` of `columns` elements, dense on chip, `stride` elements apart in DRAM."""
+        instruction = Store(memory=Memory.OUT, sram_base=sram, dram_base=dram, y_size=rows, x_size=columns, x_stride=stride)
+        index = self._append(instruction, Module.STORE, tensor)
+        self._dependences.read(index, Memory.OUT, sram, sram + rows * columns)
+        self._dependences.stored(index, tensor)
+
+    def end_layer(self, name: str) -> None:
+        """All instructions since the previous call belong to layer `name`."""
+        self._layers.append(Layer(name, self._layer_begin, len(self._instructions)))
+        self._layer_begin = len(self._instructions)
+
+    def finish(self) -> Program:
+        """Append the trailer (wait for every load and store, FINISH) and give the program."""
+        last = self._dependences.latest
+        load, store = last(Module.LOAD), last(Module.STORE)
+        index = self._no_op()
+        self._dependences.wait(index, load)
+        self._dependences.wait(index, store)
+        self._append(Finish(), Module.COMPUTE)
+        image = self.micro_ops.image
+        self._constants[self._micro_op_tensor] = image
+        tensors = list(self._tensors)
+        tensors[self._micro_op_tensor] = replace(tensors[self._micro_op_tensor], shape=(len(image) // MICRO_OP_BYTES,))
+        flagged = [
+            replace(instruction, **dict.fromkeys(flags, True))
+            for instruction, flags in zip(self._instructions, self._dependences.flags, strict=True)
+        ]
+        words = encode_stream(flagged, self.config)
+        crossing = any(tensor.memory is Memory.INP and self._stored_and_loaded(i) for i, tensor in enumerate(tensors))
+        return Program(
+            name=self._name,
+            config=self.config.name,
+            features=frozenset({"program_across_layers"} if crossing else ()),
+            instructions=words,
+            tensors=tuple(tensors),
+            constants=self._constants,
+            relocations=tuple(self._relocations),
+            layers=tuple(self._layers),
+            counters=count(words, self.config),
+        )
+
+    def _stored_and_loaded(self, tensor: int) -> bool:
+        kinds = {type(self._instructions[r.instruction]) for r in self._relocations if r.tensor == tensor}
+        return {Load, Store} <= kinds
+
+
+__all__ = ["MICRO_OPS", "AluOpcode", "Assembler", "Span"]

@@ -1,0 +1,164 @@
+"""Chooses how a convolution is cut into tiles that fit the accelerator's buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from edge_agent.vta.config import Config, Memory
+from edgectl.errors import CompileError
+
+BUS_BYTES_PER_CYCLE = 8
+CYCLES_PER_LOAD = 70
+"""Issue and latency of one DMA transfer: about 30 + 40 cycles."""
+CYCLES_PER_TILE = 200
+"""Instruction issue and loop re-entry of one tile's GEMM and ALU instructions, roughly."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The extents that decide a tiling, in blocks of channels and pixels."""
+
+    in_blocks: int
+    out_blocks: int
+    in_size: tuple[int, int]
+    out_size: tuple[int, int]
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilation: tuple[int, int]
+    residual: bool
+    outer: int
+
+    @property
+    def row_step(self) -> int:
+        """Input rows held on chip per output row: a kernel of height 1 skips the rows between."""
+        return 1 if self.kernel[0] == 1 else self.strides[0]
+
+    def in_rows(self, out_rows: int) -> int:
+        return (out_rows - 1) * self.row_step + (self.kernel[0] - 1) * self.dilation[0] + 1
+
+    def in_columns(self, out_columns: int) -> int:
+        return (out_columns - 1) * self.strides[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A tile is `rows` x `columns` output pixels of `out_blocks`, accumulated over `in_blocks` at a time.
+
+    `weights_outer`: all pixels for one group of output blocks before the next group. Each buffer is divided into
+    that many slots; `cycles` is the estimate by which tilings were compared.
+    """
+
+    rows: int
+    columns: int
+    out_blocks: int
+    in_blocks: int
+    weights_outer: bool
+    inp_slots: int
+    wgt_slots: int
+    acc_slots: int
+    cycles: float
+
+
+def _splits(extent: int) -> list[int]:
+    """Tile extents worth trying: for each number of parts, the smallest extent that needs no more parts."""
+    return sorted({-(-extent // parts) for parts in range(1, extent + 1)})
+
+
+def slot_elements(config: Config, memory: Memory, slots: int, reserved: int = 0) -> int:
+    """Elements of each of `slots` equal parts of a memory whose last `reserved` elements are kept apart."""
+    return (config.depth(memory) - reserved) // slots
+
+
+IDENTITY_ELEMENTS = 1
+"""WGT elements kept for the identity block that adds residuals."""
+
+
+def _fits(problem: Problem, tiling: Tiling, config: Config) -> bool:
+    inp = tiling.in_blocks * problem.in_rows(tiling.rows) * problem.in_columns(tiling.columns)
+    wgt = tiling.in_blocks * tiling.out_blocks * problem.kernel[0] * problem.kernel[1]
+    acc = tiling.out_blocks * tiling.rows * tiling.columns
+    inp_room = slot_elements(config, Memory.INP, tiling.inp_slots)
+    return (
+        inp <= inp_room
+        and (not problem.residual or acc <= inp_room)
+        and wgt <= slot_elements(config, Memory.WGT, tiling.wgt_slots, IDENTITY_ELEMENTS)
+        and acc + tiling.out_blocks <= slot_elements(config, Memory.ACC, tiling.acc_slots)
+    )
+
+
+def _cycles(problem: Problem, tiling: Tiling, config: Config) -> float:
+    """Estimated cycles of the layer: the busiest module if all buffers are doubled, else load and compute in turn."""
+    row_tiles = -(-problem.out_size[0] // tiling.rows)
+    column_tiles = -(-problem.out_size[1] // tiling.columns)
+    pixels = row_tiles * column_tiles * problem.outer
+    outs = -(-problem.out_blocks // tiling.out_blocks)
+    ins = -(-problem.in_blocks // tiling.in_blocks)
+    extra = int(problem.residual)
+
+    inp_stays = pixels * ins + extra * pixels * outs <= tiling.inp_slots if tiling.weights_outer else ins + extra <= tiling.inp_slots
+    wgt_stays = ins <= tiling.wgt_slots if tiling.weights_outer else outs * ins <= tiling.wgt_slots
+    inp_passes = 1 if inp_stays else outs
+    wgt_passes = 1 if wgt_stays else pixels
+
+    height = min(problem.in_size[0], problem.in_rows(tiling.rows))
+    width = min(problem.in_size[1], problem.in_columns(tiling.columns))
+    inp_elements = inp_passes * pixels * problem.in_blocks * height * width
+    out_elements = problem.outer * problem.out_blocks * problem.out_size[0] * problem.out_size[1]
+    wgt_elements = wgt_passes * problem.out_blocks * problem.in_blocks * problem.kernel[0] * problem.kernel[1]
+    loads = inp_passes * pixels * problem.in_blocks + wgt_passes * outs * ins + extra * pixels * problem.out_blocks
+    load = (
+        (inp_elements + extra * out_elements) * config.element_bytes(Memory.INP) + wgt_elements * config.element_bytes(Memory.WGT)
+    ) / BUS_BYTES_PER_CYCLE + loads * CYCLES_PER_LOAD
+    gemm = out_elements * (problem.in_blocks * problem.kernel[0] * problem.kernel[1] + 1 + extra)
+    compute = gemm + 8 * out_elements + pixels * outs * ins * CYCLES_PER_TILE
+    store = out_elements * config.element_bytes(Memory.OUT) / BUS_BYTES_PER_CYCLE + pixels * outs * CYCLES_PER_LOAD
+    overlap = (
+        (tiling.inp_slots > 1 or inp_stays)
+        and (tiling.wgt_slots > 1 or wgt_stays)
+        and (tiling.acc_slots > 1 or pixels * outs == 1)
+    )
+    first = load / max(1, pixels * outs * ins)
+    # Bytes break ties between tilings that are bound by compute.
+    return (max(load + store, compute) + first if overlap else load + compute + store) + 0.2 * (load + store)
+
+
+def _widths(extent: int) -> list[int]:
+    """Full width, then halves down to about eight columns: narrow tiles waste bursts and halo."""
+    widths = [extent]
+    while widths[-1] > 8:
+        widths.append(-(-widths[-1] // 2))
+    return widths
+
+
+def _candidates(problem: Problem, config: Config) -> Iterator[Tiling]:
+    for inp_slots, wgt_slots, acc_slots in ((2, 2, 2), (1, 2, 2), (2, 1, 2), (3, 2, 2), (1, 1, 1)):
+        for width in _widths(problem.out_size[1]) + ([1] if acc_slots == 1 else []):
+            for height in _splits(problem.out_size[0]):
+                for out_blocks in _splits(problem.out_blocks):
+                    fitting = 0
+                    for in_blocks in reversed(_splits(problem.in_blocks)):
+                        tiling = Tiling(height, width, out_blocks, in_blocks, True, inp_slots, wgt_slots, acc_slots, 0.0)
+                        if _fits(problem, tiling, config):
+                            yield tiling
+                            yield replace(tiling, weights_outer=False)
+                            fitting += 1
+                        if fitting == 3:
+                            break
+
+
+@lru_cache(maxsize=1024)
+def choose_tiling(problem: Problem, config: Config) -> Tiling:
+    """The tiling with the fewest estimated cycles. Raises CompileError where not even one pixel and block fit."""
+    best: Tiling | None = None
+    best_cycles = float("inf")
+    for tiling in _candidates(problem, config):
+        cycles = _cycles(problem, tiling, config)
+        if cycles < best_cycles:
+            best, best_cycles = tiling, cycles
+    if best is None:
+        raise CompileError(
+            f"a convolution with kernel {problem.kernel} over {problem.in_size[1]} columns does not fit the buffers of {config.name}"
+        )
+    return replace(best, cycles=best_cycles)

@@ -26,9 +26,8 @@ class MaxPool(Operator):
         lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
         view = windows(pad(x, self.padding, lowest), self.kernel, self.strides)
         out = view[..., 0, 0].copy()
-        for row in range(self.kernel[0]):
-            for column in range(self.kernel[1]):
-                np.maximum(out, view[..., row, column], out=out)
+        for row, column in np.ndindex(*self.kernel):
+            np.maximum(out, view[..., row, column], out=out)
         return out
 
 
@@ -63,8 +62,10 @@ class AveragePool(Operator):
 
     def evaluate(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
         view = windows(pad(x, self.full_padding), self.kernel, self.strides)
-        divisors = self.divisors(x.shape[2], x.shape[3]).astype(x.dtype)
-        return view.sum(axis=(4, 5), dtype=x.dtype) / divisors
+        total = np.zeros(view.shape[:4], x.dtype)
+        for row, column in np.ndindex(*self.kernel):
+            total += view[..., row, column]
+        return total / self.divisors(x.shape[2], x.shape[3]).astype(x.dtype)
 
 
 @dataclass(frozen=True)

@@ -23,24 +23,29 @@ def requantize(x: np.ndarray, shift: int, low: int, high: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Quantize(Operator):
-    """float32 -> int8: clip(nearest-even(x * (1 / scale)), -127, 127).
+    """float32 -> int8: clip(nearest-even((x - offset) * inverse), -127, 127).
 
-    One float32 product and one rounding, in this order, so that every IEEE processor gets the same integers.
+    `inverses` (what x is multiplied by) and `offsets` hold one number per channel (axis 1), or one for all; numbers are
+    rounded to float32. A difference, a product and a rounding, in this order, leave nothing for a fused
+    multiply-add, so that every IEEE processor gets the same integers.
     """
 
     kind = "quantize"
-    scale: float
+    inverses: tuple[float, ...]
+    offsets: tuple[float, ...] = ()
 
     def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
         require(x.dtype == "float32", f"quantize needs float32, got {x}")
+        for numbers in (self.inverses, self.offsets):
+            require(len(numbers) in (0, 1, x.shape[1]), f"quantize has {len(numbers)} numbers for the channels of {x}")
         return TensorType(x.shape, "int8")
 
-    @property
-    def inverse(self) -> np.float32:
-        return np.float32(1.0 / self.scale)
-
     def evaluate(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
-        return np.clip(np.rint(x * self.inverse), -127, 127).astype(np.int8)
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        if self.offsets:
+            x = x - np.array(self.offsets, np.float32).reshape(shape)
+        scaled = x * np.array(self.inverses, np.float32).reshape(shape)
+        return np.clip(np.rint(scaled), -127, 127).astype(np.int8)
 
 
 @dataclass(frozen=True)

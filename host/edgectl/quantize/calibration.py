@@ -1,0 +1,81 @@
+"""Observes a floating-point Model on data: what range each value takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgectl.errors import UsageError
+from edgectl.graph import Model, Preprocessing
+from edgectl.interpreter import in_parallel, interpret
+
+SAMPLES_PER_IMAGE = 4096
+"""Values kept per tensor and image to compare scales on; the extremes are always kept exactly."""
+BATCH = 4
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a value looked like on the calibration data: its largest magnitude and a sample of its values (float32)."""
+
+    largest: float
+    sample: np.ndarray
+
+
+def observe(
+    model: Model, images: np.ndarray, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Observation]:
+    """Run `model` (one float32 NCHW input) over `images` and observe every value. Deterministic.
+
+    `progress(done, total)` counts images. Raises UsageError where the images do not fit the input or hold NaN.
+    """
+    if len(model.inputs) != 1:
+        raise UsageError(f"calibration needs a model with one input, '{model.name}' has {sorted(model.inputs)}")
+    if len(images) == 0 or not np.isfinite(images).all():
+        raise UsageError("the calibration data is empty or holds values that are not numbers")
+    (name,) = model.inputs
+
+    def look(batch: np.ndarray) -> dict[str, Observation]:
+        seen: dict[str, Observation] = {}
+
+        def keep(value: str, array: np.ndarray) -> None:
+            flat = array.reshape(len(array), -1)
+            # An odd stride does not lock on to image rows.
+            stride = max(1, flat.shape[1] // SAMPLES_PER_IMAGE) | 1
+            seen[value] = Observation(float(np.abs(array).max(initial=0.0)), flat[:, ::stride].ravel())
+
+        keep(name, batch)
+        interpret(model, {name: batch}, keep)
+        return seen
+
+    parts: list[dict[str, Observation]] = []
+    for part in in_parallel(look, images, BATCH):
+        parts.append(part)
+        if progress is not None:
+            progress(min(len(parts) * BATCH, len(images)), len(images))
+    return {
+        value: Observation(
+            max(part[value].largest for part in parts), np.concatenate([part[value].sample for part in parts])
+        )
+        for value in parts[0]
+    }
+
+
+def synthetic_images(preprocessing: Preprocessing | None, shape: tuple[int, ...], count: int = 16, seed: int = 0) -> np.ndarray:
+    """Float32 (count, C, H, W) that look to a network like normalised photographs: smooth random fields with the
+    1/f spectrum of natural images, in 0..1, normalised by the model's statistics (ImageNet's where it has none)."""
+    generator = np.random.default_rng(seed)
+    channels, height, width = shape[1:]
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(height), np.fft.fftfreq(width), indexing="ij"))
+    frequency[0, 0] = 1.0 / max(height, width)
+    noise = generator.standard_normal((count, channels + 1, height, width))
+    fields = np.fft.ifft2(np.fft.fft2(noise) / frequency).real
+    fields /= fields.std(axis=(2, 3), keepdims=True)
+    # Channels of a photograph go together: most of the signal is shared.
+    mixed = 0.9 * fields[:, :1] + 0.45 * fields[:, 1:]
+    pixels = np.clip(0.45 + 0.25 * mixed + generator.normal(0, 0.1, (count, channels, 1, 1)), 0, 1)
+    mean = np.resize(np.array(preprocessing.mean if preprocessing else (0.485, 0.456, 0.406)), channels)
+    std = np.resize(np.array(preprocessing.std if preprocessing else (0.229, 0.224, 0.225)), channels)
+    return ((pixels - mean.reshape(1, -1, 1, 1)) / std.reshape(1, -1, 1, 1)).astype(np.float32)

@@ -1,0 +1,317 @@
+"""Rewrites a floating-point Model into integers.
+
+Every value gets one of three forms, made when a reader asks for it: int8 with a scale, an int32 accumulator with a
+scale, or float32. An operator with an integer rule below reads and makes integer forms; any other runs in floating
+point between a Dequantize and a Quantize, so every network comes through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgectl.graph import Model, Node
+from edgectl.operators.activation import Clip, Relu
+from edgectl.operators.base import Operator
+from edgectl.operators.batch_norm import BatchNorm
+from edgectl.operators.convolution import Convolution
+from edgectl.operators.dense import Dense
+from edgectl.operators.elementwise import Binary
+from edgectl.operators.integer import IntegerAdd, IntegerAffine, IntegerConvolution, IntegerDense, IntegerPoolSum
+from edgectl.operators.pooling import GlobalPool, MaxPool
+from edgectl.operators.quantization import Dequantize, Quantize, Requantize
+from edgectl.operators.shape import Concatenate, Flatten, Reshape, Transpose
+from edgectl.quantize.calibration import Observation
+from edgectl.quantize.scales import best_scale, power_of_two_ratio, quantized
+
+AFFINE_BITS = 14
+"""Multipliers of an IntegerAffine use about this many bits: int8 times that, summed, stays far inside int32."""
+MAXIMUM_SHIFT = 15
+"""Right shifts the hardware does right (vta-facts 3.5)."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """An integer form of a value: the name of the tensor that holds it, and what one unit is worth."""
+
+    name: str
+    scale: float
+
+
+class Rewriter:
+    """One pass over a folded float model. `run` gives the integer model."""
+
+    def __init__(self, model: Model, observations: Mapping[str, Observation]) -> None:
+        self._model = model
+        self._seen = observations
+        self._types = model.types()
+        self._consumers = model.consumers()
+        self._nodes: list[Node] = []
+        self._parameters = dict(model.parameters)
+        self._int8: dict[str, Form] = {}
+        self._int32: dict[str, Form] = {}
+        self._float: dict[str, str] = {name: name for name in (*model.inputs, *model.parameters)}
+        self._done: set[str] = set()
+        self._rules: dict[type[Operator], Callable[[Node], bool]] = {
+            Convolution: self._convolution,
+            Dense: self._dense,
+            BatchNorm: self._batch_norm,
+            Binary: self._add,
+            Relu: self._relu,
+            MaxPool: self._same_scale,
+            Flatten: self._same_scale,
+            Reshape: self._same_scale,
+            Transpose: self._same_scale,
+            Concatenate: self._concatenate,
+            GlobalPool: self._global_average,
+        }
+
+    def run(self) -> Model:
+        for node in self._model.nodes:
+            if node.name in self._done:
+                continue
+            rule = self._rules.get(type(node.operator))
+            if rule is None or not rule(node):
+                self._in_float(node)
+        outputs = tuple(self._as_float(name) for name in self._model.outputs)
+        renamed = self._keep_output_names(outputs)
+        return self._model.rebuilt(renamed, self._parameters, self._model.outputs)
+
+    def _keep_output_names(self, outputs: tuple[str, ...]) -> list[Node]:
+        """Give the tensors that hold the outputs the outputs' own names."""
+        new = dict(zip(outputs, self._model.outputs, strict=True))
+        # An integer form may carry the bare name; it makes room.
+        for node in self._nodes:
+            if node.name in self._model.outputs and node.name not in new:
+                new[node.name] = f"{node.name}.integer"
+        return [
+            Node(new.get(node.name, node.name), node.operator, tuple(new.get(name, name) for name in node.inputs), node.source)
+            for node in self._nodes
+        ]
+
+    def _emit(self, name: str, operator: Operator, inputs: tuple[str, ...], source: str) -> str:
+        self._nodes.append(Node(name, operator, inputs, source))
+        return name
+
+    def _constant(self, name: str, array: np.ndarray) -> str:
+        self._parameters[name] = array
+        return name
+
+    def _is_constant(self, *names: str) -> bool:
+        return all(name in self._model.parameters for name in names)
+
+    def _observed_scale(self, value: str, unit: float = 1.0) -> float:
+        seen = self._seen[value]
+        return best_scale(seen.sample, seen.largest, unit)
+
+    def _as_float(self, value: str) -> str:
+        """The name of a float32 tensor that holds `value`."""
+        if value not in self._float:
+            form = self._int32.get(value) or self._int8[value]
+            self._float[value] = self._emit(f"{value}.float", Dequantize(form.scale), (form.name,), value)
+        return self._float[value]
+
+    def _as_int8(self, value: str) -> Form:
+        """An int8 form of `value`."""
+        if value in self._int8:
+            return self._int8[value]
+        if value in self._int32:
+            self._int8[value] = self._requantize(value, self._int32[value], value, -127)
+        else:
+            scale = self._observed_scale(value)
+            name = self._emit(f"{value}.int8", Quantize((1.0 / scale,)), (self._float[value],), value)
+            self._int8[value] = Form(name, scale)
+        return self._int8[value]
+
+    def _requantize(self, value: str, accumulator: Form, seen_as: str, low: int) -> Form:
+        """int32 -> int8 for `seen_as`, whose observed range decides the shift."""
+        scale = self._observed_scale(seen_as, accumulator.scale)
+        shift = power_of_two_ratio(scale, accumulator.scale)
+        assert shift is not None, "the scale was chosen as a power of two of the accumulator's"
+        name = self._emit(f"{value}.int8", Requantize(shift, low), (accumulator.name,), value)
+        return Form(name, scale)
+
+    def _in_float(self, node: Node) -> bool:
+        inputs = tuple(self._as_float(name) for name in node.inputs)
+        self._float[node.name] = self._emit(node.name, node.operator, inputs, node.source)
+        return True
+
+    def _only_reader(self, value: str) -> Node | None:
+        """The single node that reads `value`, None if there are several or it is an output."""
+        readers = self._consumers[value]
+        return readers[0] if len(readers) == 1 and value not in self._model.outputs else None
+
+    def _clip_after(self, value: str) -> tuple[str, float | None]:
+        """(the value after a ReLU or Clip(0, h) that alone reads `value`, upper bound): fused; else (value, None)."""
+        reader = self._only_reader(value)
+        if reader is not None and isinstance(reader.operator, Relu):
+            return reader.name, np.inf
+        if reader is not None and isinstance(reader.operator, Clip) and reader.operator.low == 0:
+            return reader.name, reader.operator.high
+        return value, None
+
+    def _convolution(self, node: Node) -> bool:
+        """Convolution [+ residual] [ReLU]: one IntegerConvolution."""
+        operator = node.operator
+        assert isinstance(operator, Convolution)
+        if not self._is_constant(*node.inputs[1:]):
+            return False
+        x = self._as_int8(node.inputs[0])
+        weight = self._model.parameters[node.inputs[1]]
+        weight_scale = best_scale(weight, float(np.abs(weight).max()))
+        scale = x.scale * weight_scale
+        value, residual = node.name, None
+        add = self._only_reader(value)
+        if add is not None and isinstance(add.operator, Binary) and add.operator.function == "add":
+            other = add.inputs[1] if add.inputs[0] == value else add.inputs[0]
+            ready = other in self._int8 or other in self._int32 or other in self._float
+            if ready and other != value and not self._is_constant(other) and self._types[other] == self._types[value]:
+                form = self._as_int8(other)
+                ratio = power_of_two_ratio(form.scale, scale)
+                if ratio is not None and -MAXIMUM_SHIFT <= ratio <= MAXIMUM_SHIFT:
+                    value, residual = add.name, (form, ratio)
+        value, bound = self._clip_after(value)
+        out_scale = self._observed_scale(value, scale)
+        shift = power_of_two_ratio(out_scale, scale)
+        assert shift is not None, "the scale was chosen as a power of two of the accumulator's"
+        if shift > MAXIMUM_SHIFT:
+            shift, out_scale = MAXIMUM_SHIFT, scale * 2.0**MAXIMUM_SHIFT
+        integer = IntegerConvolution(
+            operator.strides, operator.padding, operator.dilation, operator.groups, shift,
+            low=-127 if bound is None else 0, high=_upper(bound, out_scale),
+            residual_shift=residual[1] if residual else 0,
+        )
+        inputs = [x.name, self._constant(f"{node.name}.weight_int8", quantized(weight, weight_scale)),
+                  self._constant(f"{node.name}.bias_int32", self._bias(node, scale, len(weight)))]
+        if residual is not None:
+            inputs.append(residual[0].name)
+        self._int8[value] = Form(self._emit(value, integer, tuple(inputs), node.label), out_scale)
+        self._finish_chain(node.name, value)
+        return True
+
+    def _finish_chain(self, first: str, last: str) -> None:
+        """Mark the nodes fused between `first` and `last` as done."""
+        while first != last:
+            (reader,) = self._consumers[first]
+            self._done.add(reader.name)
+            first = reader.name
+
+    def _bias(self, node: Node, scale: float, channels: int) -> np.ndarray:
+        if len(node.inputs) < 3:
+            return np.zeros(channels, np.int32)
+        bias = np.rint(self._model.parameters[node.inputs[2]].astype(np.float64) / scale)
+        return np.clip(bias, -(2**30), 2**30).astype(np.int32)
+
+    def _dense(self, node: Node) -> bool:
+        if not self._is_constant(*node.inputs[1:]):
+            return False
+        x = self._as_int8(node.inputs[0])
+        weight = self._model.parameters[node.inputs[1]]
+        weight_scale = float(np.abs(weight).max()) / 127 or 1.0
+        scale = x.scale * weight_scale
+        inputs = (x.name, self._constant(f"{node.name}.weight_int8", quantized(weight, weight_scale)),
+                  self._constant(f"{node.name}.bias_int32", self._bias(node, scale, len(weight))))
+        name = self._emit(f"{node.name}.int32", IntegerDense(), inputs, node.label)
+        self._int32[node.name] = Form(name, scale)
+        value, bound = self._clip_after(node.name)
+        if bound == np.inf:
+            self._int8[value] = self._requantize(value, self._int32[node.name], value, 0)
+            self._finish_chain(node.name, value)
+        return True
+
+    def _batch_norm(self, node: Node) -> bool:
+        """Stand-alone batch normalisation [ReLU]: per-channel multiply-add; on the input itself, part of its quantization."""
+        operator = node.operator
+        assert isinstance(operator, BatchNorm)
+        if not self._is_constant(*node.inputs[1:]) or len(self._types[node.name].shape) != 4:
+            return False
+        gain, offset = operator.affine(*(self._model.parameters[name].astype(np.float64) for name in node.inputs[1:]))
+        if node.inputs[0] in self._model.inputs and gain.all():
+            scale = self._observed_scale(node.name)
+            quantize = Quantize(tuple((gain / scale).tolist()), tuple((-offset / gain).tolist()))
+            self._int8[node.name] = Form(self._emit(node.name, quantize, (node.inputs[0],), node.label), scale)
+            return True
+        x = self._as_int8(node.inputs[0])
+        value, bound = self._clip_after(node.name)
+        scale = self._observed_scale(value)
+        factors = gain * x.scale / scale
+        largest = max(float(np.abs(factors).max()), float(np.abs(offset).max()) / scale / 256, 2.0**-AFFINE_BITS)
+        shift = AFFINE_BITS - 1 - int(np.floor(np.log2(largest)))
+        shift = min(max(shift, 0), 24)
+        inputs = (x.name, self._constant(f"{node.name}.multiplier", np.rint(factors * 2.0**shift).astype(np.int32)),
+                  self._constant(f"{node.name}.offset", np.rint(offset / scale * 2.0**shift).astype(np.int32)))
+        affine = IntegerAffine(shift, low=-127 if bound is None else 0, high=_upper(bound, scale))
+        self._int8[value] = Form(self._emit(value, affine, inputs, node.label), scale)
+        self._finish_chain(node.name, value)
+        return True
+
+    def _add(self, node: Node) -> bool:
+        """Addition of two int8 tensors [ReLU]."""
+        operator = node.operator
+        assert isinstance(operator, Binary)
+        a, b = node.inputs
+        same = self._types[a] == self._types[b] and len(self._types[a].shape) == 4
+        if operator.function != "add" or not same or self._is_constant(a) or self._is_constant(b):
+            return False
+        first, second = self._as_int8(a), self._as_int8(b)
+        ratio = power_of_two_ratio(first.scale, second.scale)
+        if ratio is None or abs(ratio) > MAXIMUM_SHIFT:
+            return False
+        value, bound = self._clip_after(node.name)
+        unit = min(first.scale, second.scale)
+        scale = self._observed_scale(value, unit)
+        shift = power_of_two_ratio(scale, unit)
+        assert shift is not None, "the scale was chosen as a power of two of the accumulator's"
+        add = IntegerAdd(max(ratio, 0), max(-ratio, 0), shift, low=-127 if bound is None else 0, high=_upper(bound, scale))
+        self._int8[value] = Form(self._emit(value, add, (first.name, second.name), node.label), scale)
+        self._finish_chain(node.name, value)
+        return True
+
+    def _relu(self, node: Node) -> bool:
+        if node.inputs[0] not in self._int8:
+            return False
+        x = self._int8[node.inputs[0]]
+        self._int8[node.name] = Form(self._emit(node.name, Requantize(0, 0, 127), (x.name,), node.label), x.scale)
+        return True
+
+    def _same_scale(self, node: Node) -> bool:
+        """Operators that only move or select values."""
+        if node.inputs[0] not in self._int8 and node.inputs[0] not in self._int32:
+            return False
+        x = self._as_int8(node.inputs[0])
+        self._int8[node.name] = Form(self._emit(node.name, node.operator, (x.name,), node.label), x.scale)
+        return True
+
+    def _concatenate(self, node: Node) -> bool:
+        """Parts are shifted to the coarsest scale."""
+        if any(name not in self._int8 for name in node.inputs):
+            return False
+        forms = [self._int8[name] for name in node.inputs]
+        coarsest = max(form.scale for form in forms)
+        shifts = [power_of_two_ratio(coarsest, form.scale) for form in forms]
+        if any(shift is None for shift in shifts):
+            return False
+        parts = []
+        for number, (form, shift) in enumerate(zip(forms, shifts, strict=True)):
+            parts.append(form.name if not shift else
+                         self._emit(f"{node.name}.part{number}", Requantize(shift), (form.name,), node.label))
+        self._int8[node.name] = Form(self._emit(node.name, node.operator, tuple(parts), node.label), coarsest)
+        return True
+
+    def _global_average(self, node: Node) -> bool:
+        """A sum; the division by the number of pixels moves into the scale."""
+        operator = node.operator
+        assert isinstance(operator, GlobalPool)
+        if operator.mode != "average" or node.inputs[0] not in self._int8:
+            return False
+        x = self._int8[node.inputs[0]]
+        height, width = self._types[node.inputs[0]].shape[2:]
+        name = self._emit(f"{node.name}.sum", IntegerPoolSum(), (x.name,), node.label)
+        self._int32[node.name] = Form(name, x.scale / (height * width))
+        return True
+
+
+def _upper(bound: float | None, scale: float) -> int:
+    return 127 if bound is None else int(min(127, round(bound / scale) if bound < np.inf else 127))

@@ -1,1 +1,1 @@
-"""Board profiles and bitstreams as data. Adding a board is adding `profiles/NAME.toml`."""
+"""Board profiles and bitstreams as data. Adding a board is adding `profiles/NAME.json`."""

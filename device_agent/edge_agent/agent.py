@@ -1,0 +1,210 @@
+"""The agent's process: it puts the parts together, says where it listens, and ends cleanly."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import ipaddress
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge_agent import boards
+from edge_agent.devices import open_accelerator
+from edge_agent.errors import AgentError, BusyError
+from edge_agent.http.server import Server as HttpServer
+from edge_agent.metrics import Metrics
+from edge_agent.rpc.server import Server as RpcServer
+from edge_agent.rpc.session import Endpoint
+from edge_agent.rpc.tracker import Registration
+from edge_agent.runtime.executor import Runtime
+from edge_agent.service import Service
+from edge_agent.state_file import AgentState, this_process
+from edge_agent.store import Store
+from edge_agent.uploads import Uploads
+from edge_agent.version import AGENT_PROTOCOL, VERSION
+
+logger = logging.getLogger(__name__)
+
+EXIT_BUSY = 6
+DEFAULT_RPC_PORT = 9091
+DEFAULT_HTTP_PORT = 9092
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="edge-agent", description="Serve inference on this board's VTA accelerator: RPC for edgectl and TVM, HTTP for metrics.")
+    parser.add_argument("--board", required=True, help="this board's profile, such as pynq or sim")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=DEFAULT_RPC_PORT, help="RPC port, 0 for a free one (default: %(default)s)")
+    parser.add_argument("--http-port", type=int, default=DEFAULT_HTTP_PORT, help="HTTP port, 0 for a free one (default: %(default)s)")
+    parser.add_argument("--state-dir", type=Path, required=True, help="directory for bundles and uploads, of this agent alone")
+    parser.add_argument("--state-file", type=Path, help="file to write process id, ports and key to once ready")
+    parser.add_argument("--key-file", type=Path, help="file with the RPC key TYPE:TOKEN, which clients must present")
+    parser.add_argument("--key", help="the same on the command line, where other users of this machine can read it")
+    parser.add_argument("--tracker", type=_host_and_port, metavar="HOST:PORT", help="register with this TVM tracker, under the key's type")
+    parser.add_argument("--idle-timeout", type=float, metavar="SECONDS", help="end after so long without an RPC call")
+    parser.add_argument("--verbose", action="store_true", help="log more")
+    return parser.parse_args(arguments)
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' is not HOST:PORT")
+    return host, int(port)
+
+
+class Agent:
+    """One agent. `run` serves until `stop` or the idle timeout."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Raises AgentError where the board, an address or the state directory is unusable."""
+        self._options = options
+        self._started = time.monotonic()
+        self._last_call = time.monotonic()
+        self._stop = threading.Event()
+        self._profile = boards.profile(options.board)
+        self._key = _key(options)
+        self._lock = _StateLock(options.state_dir)
+        try:
+            # State of the sessions of an agent that was killed.
+            shutil.rmtree(options.state_dir / "sessions", ignore_errors=True)
+            self._accelerator = open_accelerator(self._profile.accelerator, self._profile)
+            self._metrics = Metrics(options.board, self._profile.config)
+            store = Store(options.state_dir)
+            self._service = Service(Runtime(self._accelerator), self._accelerator, store, self._metrics)
+            endpoint = Endpoint(options.board, self._service, Uploads(store), options.state_dir / "sessions", self.status,
+                                self._shut_down, busy=self._called)
+            self._rpc = RpcServer((options.host, options.port), [self._key], endpoint, self._metrics)
+            self._http = HttpServer((options.host, options.http_port), self.status, self._metrics)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._registration = None
+        if options.tracker:
+            host = None if options.host in ("0.0.0.0", "::") else options.host
+            self._registration = Registration(options.tracker, self._key.split(":")[0], self._rpc, host)
+
+    def _called(self) -> None:
+        self._last_call = time.monotonic()
+
+    def _shut_down(self) -> None:
+        if self._profile.accelerator != "sim" or not _is_loopback(self._options.host):
+            raise AgentError("only a simulated board on loopback can be shut down over RPC; stop its service on the board")
+        self._stop.set()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def status(self) -> dict[str, Any]:
+        """The agent as `/status` and `edge.status` give it."""
+        return {
+            "board": self._options.board, "description": self._profile.description, "config": self._profile.config,
+            "version": VERSION, "protocol": AGENT_PROTOCOL, "uptime_seconds": time.monotonic() - self._started,
+            "rpc_port": self._rpc.port, "http_port": self._http.port, "sessions": self._rpc.sessions,
+            **self._service.status(),
+        }
+
+    def run(self) -> None:
+        """Restore what was live, serve, and leave nothing behind."""
+        options = self._options
+        try:
+            self._service.restore()
+            self._rpc.start()
+            self._http.start()
+            if self._registration is not None:
+                self._registration.start()
+            if options.state_file is not None:
+                pid, ticks = this_process()
+                AgentState(pid, ticks, options.host, self._rpc.port, self._http.port, options.board, self._key).write(options.state_file)
+            logger.info("board %s: RPC on %s:%d, HTTP on http://%s:%d/", options.board, options.host, self._rpc.port,
+                        options.host, self._http.port)
+            self._called()
+            while not self._stop.wait(0.2):
+                if options.idle_timeout is not None and time.monotonic() - self._last_call > options.idle_timeout:
+                    logger.info("no call for %g s: ending", options.idle_timeout)
+                    break
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        options = self._options
+        if options.state_file is not None:
+            state = AgentState.read(options.state_file)
+            if state is not None and (state.pid, state.start_ticks) == this_process():
+                options.state_file.unlink(missing_ok=True)
+        if self._registration is not None:
+            self._registration.close()
+        self._rpc.close()
+        self._http.close()
+        self._service.close()
+        shutil.rmtree(options.state_dir / "sessions", ignore_errors=True)
+        self._lock.release()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _StateLock:
+    """One agent per state directory; the lock goes with the process, however it ends."""
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(f"another agent uses the state directory {directory}; stop it or choose another with --state-dir") from None
+        except OSError as error:
+            raise AgentError(f"the state directory {directory} cannot be used: {error.strerror}; choose one with --state-dir") from error
+
+    def release(self) -> None:
+        os.close(self._descriptor)
+
+
+def _key(options: argparse.Namespace) -> str:
+    """The RPC key: from a file, from the command line, or a fresh one that the state file tells."""
+    if options.key_file is not None:
+        try:
+            key = options.key_file.read_text().strip()
+        except (OSError, ValueError) as error:
+            raise AgentError(f"the key file {options.key_file} cannot be read: {error}") from error
+    else:
+        key = options.key if options.key is not None else f"{options.board}:{secrets.token_hex(16)}"
+    if not key or len(key) > 200 or not key.isprintable() or " " in key:
+        raise AgentError("an RPC key has 1 to 200 printable characters without spaces: TYPE:TOKEN")
+    return key
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run an agent; returns the process's exit code."""
+    options = parse_arguments(arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if options.verbose else logging.INFO,
+                        format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        agent = Agent(options)
+    except AgentError as error:
+        print(f"edge-agent: {error}", file=sys.stderr)
+        return EXIT_BUSY if isinstance(error, BusyError) else 1
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop())
+    agent.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

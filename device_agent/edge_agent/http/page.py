@@ -1,0 +1,43 @@
+"""The landing page: what a person wants to see of a board at a glance."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from importlib import resources
+from string import Template
+from typing import Any
+
+_COUNTERS = {
+    "inp_load_nbytes": "activations in", "wgt_load_nbytes": "weights in", "acc_load_nbytes": "biases in",
+    "uop_load_nbytes": "micro-ops in", "out_store_nbytes": "activations out", "gemm_counter": "GEMM operations",
+    "alu_counter": "ALU operations",
+}
+
+
+def _milliseconds(seconds: float | None, batch: int) -> str:
+    return "–" if seconds is None else f"{seconds / batch * 1e3:.3g} ms"
+
+
+def render(status: Mapping[str, Any]) -> bytes:
+    """The page for an agent's status (as `/status` gives it). Every value is escaped."""
+    live, last = status["live"] or {}, status["last"] or {}
+    batch = live.get("batch", 1)
+    rows = {
+        "model": live.get("model", f"none: {status['reason']}"),
+        "bundle": f"{live['digest'][:16]}… · {live['bytes'] / 1e6:.1f} MB · batch {batch}" if live else "–",
+        "board": status["description"],
+        "configuration": status["config"],
+        "RPC port": status["rpc_port"],
+        "agent": f"{status['version']} · up {status['uptime_seconds']:.0f} s",
+    }
+    rows |= {label: f"{last['counters'][name]:,}" for name, label in _COUNTERS.items() if last}
+    fields = {
+        "board": status["board"], "state": "ready" if live else "no model", "state_class": "" if live else "waiting",
+        "latency": _milliseconds(last.get("seconds"), batch), "vta_latency": _milliseconds(last.get("vta_seconds"), batch),
+        "inferences": f"{status['samples']:,}",
+    }
+    escaped = {name: html.escape(str(value)) for name, value in fields.items()}
+    escaped["rows"] = "\n".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(str(value))}</dd>" for name, value in rows.items())
+    template = Template(resources.files("edge_agent.http").joinpath("index.html").read_text(encoding="utf-8"))
+    return template.substitute(escaped).encode()

@@ -1,0 +1,79 @@
+"""The functions of the edge.* family: what the controller calls. Their version is AGENT_PROTOCOL."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from edge_agent.errors import InputError
+from edge_agent.rpc import arrays
+from edge_agent.rpc.codec import DataType, Device, Pointer, Tensor
+from edge_agent.rpc.evaluator import MAXIMUM_CALLS
+from edge_agent.rpc.functions import exported
+from edge_agent.version import AGENT_PROTOCOL, VERSION
+
+if TYPE_CHECKING:
+    from edge_agent.rpc.session import Session
+
+MAXIMUM_RUNS = min(100_000, MAXIMUM_CALLS)
+
+
+@exported("edge.protocol", "Versions as JSON: `protocol` of these functions, `agent`, and the `board`'s name.")
+def protocol(session: Session) -> str:
+    return json.dumps({"protocol": AGENT_PROTOCOL, "agent": VERSION, "board": session.endpoint.board})
+
+
+@exported("edge.status", "The agent as JSON: board, versions, what is live, the last inference, ports, uptime.")
+def status(session: Session) -> str:
+    return json.dumps(session.endpoint.status())
+
+
+@exported("edge.echo", "The argument itself; a tensor comes back as a new one. For tests of a connection.")
+def echo(session: Session, value: int | bool | float | str | bytes | DataType | Device | Pointer | Tensor | None,
+         ) -> int | bool | float | str | bytes | DataType | Device | Pointer | Tensor | None:
+    return session.keep_array(session.memory.array(value)) if isinstance(value, Tensor) else value
+
+
+@exported("edge.upload.begin", "Begin or resume the upload of a bundle of so many bytes with this SHA-256; returns how many "
+          "bytes the agent already has.")
+def upload_begin(session: Session, nbytes: int, sha256: str) -> int:
+    return session.endpoint.uploads.begin(nbytes, sha256)
+
+
+@exported("edge.upload.chunk", "Append bytes at an offset to an upload; returns how many bytes the agent has now.")
+def upload_chunk(session: Session, sha256: str, offset: int, data: bytes) -> int:
+    return session.endpoint.uploads.chunk(sha256, offset, data)
+
+
+@exported("edge.upload.commit", "End an upload: verify the whole file and keep it; returns the bundle's digest.")
+def upload_commit(session: Session, sha256: str) -> str:
+    return session.endpoint.uploads.commit(sha256)
+
+
+@exported("edge.activate", "Load an uploaded bundle, self-test it and make it live; the previous one stays live where that "
+          "fails. Returns the model as JSON with `load_seconds` and `self_test_seconds`.")
+def activate(session: Session, digest: str) -> str:
+    return json.dumps(session.endpoint.service.activate(digest).as_dict())
+
+
+@exported("edge.infer", "Infer with the live model. Takes and returns named arrays (see Arrays); the reply's header has "
+          "`seconds`, `vta_seconds` and `counters`.")
+def infer(session: Session, request: bytes) -> bytes:
+    inputs, _ = arrays.unpack(request)
+    inference = session.endpoint.service.infer(inputs, session.seconds_left())
+    header = {"seconds": inference.seconds, "vta_seconds": inference.vta_seconds, "counters": inference.counters.as_dict()}
+    return arrays.pack(inference.outputs, header)
+
+
+@exported("edge.bench", "Time the live model: `repeat` means over `number` inferences each, after one to warm up; with no "
+          "request bytes, on zeros. Returns JSON: `means`, and per run `seconds` and `vta_seconds`; `counters`.")
+def bench(session: Session, number: int, repeat: int, request: bytes = b"") -> str:
+    if not (number >= 1 and repeat >= 1 and number * repeat <= MAXIMUM_RUNS):
+        raise InputError(f"number={number} and repeat={repeat} must be positive, their product at most {MAXIMUM_RUNS}")
+    inputs = arrays.unpack(request)[0] if request else None
+    return json.dumps(session.endpoint.service.bench(inputs, number, repeat, session.check_alive).as_dict())
+
+
+@exported("edge.shutdown", "End the agent. Only a simulated board on loopback allows it.")
+def shutdown(session: Session) -> None:
+    session.endpoint.shut_down()

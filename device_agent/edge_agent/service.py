@@ -1,0 +1,292 @@
+"""What the agent does with models: load, self-test, activate, infer, measure. All of it goes through one queue.
+
+RPC sessions and HTTP call this object; it alone touches the runtime and, through it, the accelerator.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_agent.bundle import Bundle
+from edge_agent.devices.base import Accelerator
+from edge_agent.errors import AgentError, BusyError, DeadlineError, IncompatibleError, InputError
+from edge_agent.metrics import Metrics
+from edge_agent.store import Store
+from edge_agent.worker import Worker
+
+if TYPE_CHECKING:
+    from edge_agent.runtime.executor import Inference, LoadedModel, Runtime
+
+logger = logging.getLogger(__name__)
+
+QUEUE_DEPTH = 32
+MAXIMUM_MODELS = 8
+"""Models that may be loaded at once: the live one and those of RPC sessions."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A model's input or output."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded model: its bundle, what the runtime made of it, and its interface."""
+
+    bundle: Bundle
+    loaded: LoadedModel
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @property
+    def name(self) -> str:
+        return str(self.bundle.manifest.get("model", ""))[:100]
+
+    @property
+    def batch(self) -> int:
+        """Samples of one inference: the first extent of the first input."""
+        shape = self.inputs[0].shape if self.inputs else ()
+        return max(1, shape[0]) if shape else 1
+
+    def check(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """Raise InputError unless these are the model's inputs, by name, shape and dtype."""
+        expected = {spec.name: spec for spec in self.inputs}
+        if set(inputs) != set(expected):
+            raise InputError(f"the request's inputs are {sorted(inputs)}, {self.name} takes {sorted(expected)}")
+        for name, array in inputs.items():
+            spec = expected[name]
+            if array.shape != spec.shape or array.dtype.name != spec.dtype:
+                raise InputError(f"input '{name}' is {array.dtype.name}{list(array.shape)}, "
+                                 f"{self.name} takes {spec.dtype}{list(spec.shape)}")
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"model": self.name, "digest": self.bundle.digest, "bytes": self.bundle.nbytes, "batch": self.batch,
+                "inputs": [spec.as_dict() for spec in self.inputs], "outputs": [spec.as_dict() for spec in self.outputs]}
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation that succeeded; seconds of loading and of the self-test."""
+
+    model: Mapping[str, Any]
+    load_seconds: float
+    self_test_seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.model, "load_seconds": self.load_seconds, "self_test_seconds": self.self_test_seconds}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Repeated inference: per run the seconds it took, and those of it on VTA; `means` as TVM's time_evaluator."""
+
+    means: tuple[float, ...]
+    seconds: tuple[float, ...]
+    vta_seconds: tuple[float, ...]
+    counters: Mapping[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"means": list(self.means), "seconds": list(self.seconds), "vta_seconds": list(self.vta_seconds),
+                "counters": dict(self.counters)}
+
+
+class Service:
+    """The single owner of the accelerator. Thread-safe."""
+
+    def __init__(self, runtime: Runtime, accelerator: Accelerator, store: Store, metrics: Metrics,
+                 queue_depth: int = QUEUE_DEPTH) -> None:
+        """`runtime` executes on `accelerator`, which nothing else may use from now on."""
+        self._runtime = runtime
+        self._accelerator = accelerator
+        self._store = store
+        self._metrics = metrics
+        self._worker = Worker(queue_depth, metrics.set_queued)
+        self._live: Model | None = None
+        self._reason = "no bundle has been activated yet"
+        self._last: dict[str, Any] = {}
+        self._models = 0
+        self._samples = 0
+        self._activating = threading.Lock()
+
+    def restore(self) -> None:
+        """Bring back what was live before the agent stopped; the previous version where that fails its self-test."""
+        while (digest := self._store.active.current) is not None:
+            try:
+                self.activate(digest)
+                return
+            except AgentError as error:
+                previous = self._store.active.previous
+                logger.error("bundle %s cannot go live again: %s", digest[:12], error)
+                if previous is None:
+                    self._reason = f"bundle {digest[:12]} failed: {error}; deploy again"
+                    return
+                logger.warning("rolling back to bundle %s", previous[:12])
+                self._store.roll_back()
+
+    def load(self, bundle: Bundle) -> Model:
+        """Load a bundle beside the live one. Raises BusyError, IncompatibleError, VerificationError, ProgramError."""
+        plan = bundle.plan
+        if self._models >= MAXIMUM_MODELS:
+            raise BusyError(f"{MAXIMUM_MODELS} models are already loaded; release modules or close other sessions")
+
+        def specs(indices: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+            return tuple(TensorSpec(name, plan.buffers[i].shape, plan.buffers[i].dtype) for name, i in indices.items())
+
+        loaded = self._worker.call(lambda waited: self._runtime.load(bundle))
+        self._models += 1
+        return Model(bundle, loaded, specs(plan.inputs), specs(plan.outputs))
+
+    def unload(self, model: Model) -> None:
+        """Release a model that `load` gave."""
+        try:
+            self._worker.call(lambda waited: model.loaded.close())
+        finally:
+            self._models -= 1
+
+    def self_test(self, model: Model) -> None:
+        """Compute the bundle's golden sample. Raises VerificationError where the result differs."""
+        self._worker.call(lambda waited: self._guarded(model.loaded.self_test))
+
+    def activate(self, digest: str) -> Activation:
+        """Load a stored bundle, self-test it, and only then make it live; else the previous one stays live.
+
+        Raises BusyError where another activation is under way, VerificationError where the self-test fails, InputError
+        where there is no such bundle.
+        """
+        if not self._activating.acquire(blocking=False):
+            raise BusyError("another activation is under way; try again when it has finished")
+        try:
+            activation = self._activate(digest)
+        except AgentError:
+            self._metrics.activated(False)
+            raise
+        finally:
+            self._activating.release()
+        self._metrics.activated(True)
+        return activation
+
+    def _activate(self, digest: str) -> Activation:
+        start = time.monotonic()
+        model = self.load(self._store.read(digest))
+        loaded = time.monotonic()
+        try:
+            self.self_test(model)
+            tested = time.monotonic()
+            self._store.activate(digest)
+        except BaseException:
+            self.unload(model)
+            raise
+
+        def go_live(waited: float) -> Model | None:
+            # On the worker's thread: no request can see a mix of two models.
+            retired, self._live = self._live, model
+            return retired
+
+        retired = self._worker.call(go_live)
+        self._metrics.set_model({"model": model.name, "digest": digest})
+        if retired is not None:
+            self.unload(retired)
+        return Activation(model.as_dict(), loaded - start, tested - loaded)
+
+    def infer(self, inputs: Mapping[str, np.ndarray], seconds: float | None = None) -> Inference:
+        """One inference of the live model. Raises InputError, BusyError, DeadlineError after `seconds`, IncompatibleError."""
+
+        def live() -> Model:
+            if self._live is None:
+                raise IncompatibleError(f"no model is live: {self._reason}")
+            return self._live
+
+        return self._infer(live, inputs, seconds)
+
+    def infer_with(self, model: Model, inputs: Mapping[str, np.ndarray], seconds: float | None = None) -> Inference:
+        """One inference of a model that `load` gave."""
+        return self._infer(lambda: model, inputs, seconds)
+
+    def _infer(self, model_of: Callable[[], Model], inputs: Mapping[str, np.ndarray], seconds: float | None) -> Inference:
+        def run(waited: float) -> Inference:
+            model = model_of()
+            model.check(inputs)
+            inference = self._guarded(lambda: model.loaded.infer(inputs))
+            self._metrics.inferred(model.batch, waited, inference.seconds, inference.vta_seconds, inference.counters)
+            self._samples += model.batch
+            self._last = {"seconds": inference.seconds, "vta_seconds": inference.vta_seconds,
+                          "counters": inference.counters.as_dict()}
+            # The plan's storage is used again by the next inference.
+            return replace(inference, outputs={name: array.copy() for name, array in inference.outputs.items()})
+
+        self._metrics.infer_requested()
+        try:
+            return self._worker.call(run, seconds)
+        except AgentError as error:
+            self._metrics.infer_failed(error.code)
+            raise
+        except Exception:
+            self._metrics.infer_failed("internal")
+            raise
+
+    def _guarded(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except DeadlineError:
+            logger.error("the accelerator did not finish in time; resetting it")
+            self._accelerator.reset()
+            raise
+
+    def bench(self, inputs: Mapping[str, np.ndarray] | None, number: int, repeat: int,
+              check: Callable[[], None] = lambda: None) -> Benchmark:
+        """`repeat` means over `number` inferences of the live model each, after one to warm up.
+
+        Without inputs: zeros. `check` runs before every inference and raises where the measurement shall stop.
+        Raises what `infer` raises.
+        """
+        live = self._live
+        if inputs is None and live is not None:
+            inputs = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in live.inputs}
+        inference = self.infer(inputs or {})
+        means: list[float] = []
+        seconds: list[float] = []
+        vta_seconds: list[float] = []
+        for _ in range(repeat):
+            begin = len(seconds)
+            for _ in range(number):
+                check()
+                inference = self.infer(inputs or {})
+                seconds.append(inference.seconds)
+                vta_seconds.append(inference.vta_seconds)
+            means.append(sum(seconds[begin:]) / number)
+        return Benchmark(tuple(means), tuple(seconds), tuple(vta_seconds), inference.counters.as_dict())
+
+    @property
+    def ready(self) -> bool:
+        """Whether a self-tested model is live."""
+        return self._live is not None
+
+    def status(self) -> dict[str, Any]:
+        """What is live, and the last inference; `reason` says why nothing is."""
+        live = self._live
+        return {"ready": live is not None, "reason": "" if live else self._reason, "live": live.as_dict() if live else None,
+                "last": self._last or None, "samples": self._samples}
+
+    def close(self) -> None:
+        """Let waiting requests finish, release the live model and end the worker."""
+        live, self._live = self._live, None
+        if live is not None:
+            try:
+                self.unload(live)
+            except AgentError as error:
+                logger.warning("the live model was not released: %s", error)
+        self._worker.close()

@@ -1,0 +1,119 @@
+"""Resumable uploads of bundles: begin, chunks, commit. A client that lost its connection begins again and goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import shutil
+import threading
+import time
+from pathlib import Path
+
+from edge_agent import durable
+from edge_agent.bundle import MAXIMUM_BYTES
+from edge_agent.errors import AgentError, BusyError, InputError, VerificationError
+from edge_agent.store import Store
+
+MAXIMUM_UPLOADS = 4
+STALE_SECONDS = 600.0
+"""An unfinished upload that nobody touched for so long makes way for another."""
+
+
+class _Upload:
+    def __init__(self, path: Path, nbytes: int) -> None:
+        self.path = path
+        self.nbytes = nbytes
+        self.received = 0
+        self.touched = time.monotonic()
+        self.lock = threading.Lock()
+
+
+class Uploads:
+    """Unfinished uploads, by the SHA-256 of the whole file. Thread-safe; two clients may send the same file."""
+
+    def __init__(self, store: Store, stale_seconds: float = STALE_SECONDS) -> None:
+        self._store = store
+        self._stale_seconds = stale_seconds
+        self._uploads: dict[str, _Upload] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, nbytes: int, sha256: str) -> int:
+        """Start or resume; returns how many bytes the agent already has.
+
+        Raises InputError (size, digest), BusyError (too many uploads) or AgentError (the disk is too small).
+        """
+        if not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise InputError(f"{sha256[:80]!r} is not a SHA-256: 64 hexadecimal digits")
+        if not 0 < nbytes <= MAXIMUM_BYTES:
+            raise InputError(f"a bundle of {nbytes} bytes cannot be; 1 to {MAXIMUM_BYTES} are accepted")
+        with self._lock:
+            upload = self._uploads.get(sha256)
+            if upload is not None and upload.nbytes == nbytes:
+                upload.touched = time.monotonic()
+                return upload.received
+            self._drop_stale()
+            if len(self._uploads) >= MAXIMUM_UPLOADS:
+                raise BusyError(f"{MAXIMUM_UPLOADS} unfinished uploads are already there; try again in a few minutes")
+            durable.require_space(self._store.incoming, nbytes)
+            path = self._store.incoming / f"{sha256}.{secrets.token_hex(4)}.part"
+            path.write_bytes(b"")
+            self._uploads[sha256] = _Upload(path, nbytes)
+            return 0
+
+    def _drop_stale(self) -> None:
+        now = time.monotonic()
+        for sha256, upload in list(self._uploads.items()):
+            if now - upload.touched > self._stale_seconds:
+                upload.path.unlink(missing_ok=True)
+                del self._uploads[sha256]
+
+    def _find(self, sha256: str) -> _Upload:
+        with self._lock:
+            if sha256 not in self._uploads:
+                raise InputError(f"no upload of {sha256[:12]} has begun; begin it again")
+            return self._uploads[sha256]
+
+    def chunk(self, sha256: str, offset: int, data: bytes) -> int:
+        """Append; returns how many bytes the agent has now. Raises InputError where the chunk does not join on."""
+        upload = self._find(sha256)
+        with upload.lock:
+            if offset != upload.received or offset + len(data) > upload.nbytes:
+                raise InputError(f"a chunk covers bytes {offset} to {offset + len(data)} of {upload.nbytes}, byte "
+                                 f"{upload.received} comes next; begin again to resume")
+            try:
+                with upload.path.open("r+b") as file:
+                    file.seek(offset)
+                    file.write(data)
+            except OSError as error:
+                free = shutil.disk_usage(upload.path.parent).free
+                raise AgentError(f"the upload could not be written: {error.strerror}, {free} bytes are free") from error
+            upload.received += len(data)
+            upload.touched = time.monotonic()
+            return upload.received
+
+    def commit(self, sha256: str) -> str:
+        """Verify the whole file and keep it; returns the bundle's digest. The upload ends, whatever comes of it.
+
+        Raises InputError where bytes are missing (the upload goes on then), VerificationError or IncompatibleError.
+        """
+        upload = self._find(sha256)
+        with upload.lock:
+            if upload.received != upload.nbytes:
+                raise InputError(f"{upload.received} of {upload.nbytes} bytes have arrived; begin again to resume")
+            with self._lock:
+                if self._uploads.pop(sha256, None) is None:
+                    raise InputError(f"no upload of {sha256[:12]} has begun; begin it again")
+            found = _digest(upload.path)
+            if found != sha256:
+                upload.path.unlink(missing_ok=True)
+                raise VerificationError(f"the uploaded file has SHA-256 {found}, {sha256} was announced; upload it again")
+            return self._store.add(upload.path)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,222 @@
+"""Divides an integer Model between the accelerator and the board's CPU, by pattern: what VTA can compute, it gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_agent.vta.config import Config
+from edgectl.codegen.vta.convolution import fits
+from edgectl.codegen.vta.layers import Activation, ConvolutionLayer
+from edgectl.graph import Model, Node
+from edgectl.operators.base import TensorType
+from edgectl.operators.integer import IntegerConvolution
+from edgectl.operators.layout import Pack, Unpack
+from edgectl.operators.quantization import Dequantize
+
+MAXIMUM_SHIFT = 15
+MAXIMUM_PAD = 15
+"""Pads are 4-bit fields of LOAD."""
+MAXIMUM_RESIDUAL_SHIFT = 21
+"""6 bits in the identity block, 15 by an ALU shift."""
+
+
+@dataclass(frozen=True)
+class CpuStep:
+    """Layers for the CPU, as a model of their own. Packed tensors enter and leave it through Unpack and Pack nodes."""
+
+    segment: Model
+
+
+@dataclass(frozen=True)
+class AcceleratorStep:
+    """Layers for the accelerator, one program. `inputs` and `outputs` name packed values."""
+
+    name: str
+    layers: tuple[ConvolutionLayer, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """A convolution that stays on the CPU, and why."""
+
+    layer: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Steps in execution order. `observed` are integer values (packed or not) that cross steps or end in a float."""
+
+    steps: tuple[CpuStep | AcceleratorStep, ...]
+    fallbacks: tuple[Fallback, ...]
+    observed: tuple[str, ...]
+
+
+def packed(value: str) -> str:
+    """The name of `value` in the packed layout."""
+    return f"{value}.packed"
+
+
+def unsupported(node: Node, model: Model, types: dict[str, TensorType], config: Config) -> str:
+    """Why `node` cannot run on the accelerator; empty if it can."""
+    operator = node.operator
+    assert isinstance(operator, IntegerConvolution)
+    x, weight = types[node.inputs[0]], types[node.inputs[1]]
+    checks = {
+        "its weights are not constant": all(name in model.parameters for name in node.inputs[1:3]),
+        f"it has {operator.groups} groups": operator.groups == 1,
+        f"it has {x.shape[1]} input channels, fewer than a block of {config.block}": x.shape[1] >= config.block,
+        f"its shift is {operator.shift}, the hardware does right up to {MAXIMUM_SHIFT}": abs(operator.shift) <= MAXIMUM_SHIFT,
+        f"its residual's shift is {operator.residual_shift}":
+            -MAXIMUM_SHIFT <= operator.residual_shift <= MAXIMUM_RESIDUAL_SHIFT,
+        f"its padding {operator.padding} exceeds {MAXIMUM_PAD}": max(operator.padding) <= MAXIMUM_PAD,
+        f"its padding {operator.padding} is wider than its kernel": max(operator.padding) < max(weight.shape[2:]) or not any(operator.padding),
+        f"its batch of {x.shape[0]} does not divide by {config.batch}": x.shape[0] % config.batch == 0,
+    }
+    for reason, holds in checks.items():
+        if not holds:
+            return reason
+    return "" if fits(layer_of(node, model, types, config), config) else "no tile of it fits the buffers"
+
+
+def layer_of(node: Node, model: Model, types: dict[str, TensorType], config: Config) -> ConvolutionLayer:
+    """The compiler's description of an IntegerConvolution node; its activations are named as packed values."""
+    operator = node.operator
+    assert isinstance(operator, IntegerConvolution)
+
+    def activation(value: str) -> Activation:
+        n, c, h, w = types[value].shape
+        return Activation(packed(value), n // config.batch, c, h, w)
+
+    return ConvolutionLayer(
+        name=node.name,
+        x=activation(node.inputs[0]),
+        out=activation(node.name),
+        residual=activation(node.inputs[3]) if len(node.inputs) > 3 else None,
+        weight=np.asarray(model.parameters[node.inputs[1]]),
+        bias=np.asarray(model.parameters[node.inputs[2]]),
+        strides=operator.strides,
+        padding=operator.padding,
+        dilation=operator.dilation,
+        shift=operator.shift,
+        low=operator.low,
+        high=operator.high,
+        residual_shift=operator.residual_shift,
+    )
+
+
+def partition(model: Model, config: Config) -> Partition:
+    """Alternate between the largest runnable sets of accelerator and CPU layers, in topological order."""
+    types = model.types()
+    fallbacks = []
+    on_accelerator: set[str] = set()
+    for node in model.nodes:
+        if isinstance(node.operator, IntegerConvolution):
+            reason = unsupported(node, model, types, config)
+            if reason:
+                fallbacks.append(Fallback(node.label, reason))
+            else:
+                on_accelerator.add(node.name)
+    builder = _Builder(model, types, config, on_accelerator)
+    return Partition(tuple(builder.steps()), tuple(fallbacks), tuple(dict.fromkeys(builder.observed)))
+
+
+class _Builder:
+    def __init__(self, model: Model, types: dict[str, TensorType], config: Config, on_accelerator: set[str]) -> None:
+        self._model, self._types, self._config = model, types, config
+        self._on_accelerator = on_accelerator
+        self._consumers = model.consumers()
+        self.observed: list[str] = []
+
+    def steps(self) -> list[CpuStep | AcceleratorStep]:
+        return [
+            self._accelerator_step(number, group) if group[0].name in self._on_accelerator else self._cpu_step(number, group)
+            for number, group in enumerate(self._groups())
+        ]
+
+    def _groups(self) -> list[list[Node]]:
+        """Sets of nodes on one side that can run together, in order: acyclic by construction."""
+        pending = list(self._model.nodes)
+        available = {*self._model.inputs, *self._model.parameters}
+        groups: list[list[Node]] = []
+        accelerator = False
+        while pending:
+            group, rest = [], []
+            for node in pending:
+                mine = (node.name in self._on_accelerator) == accelerator
+                if mine and all(name in available for name in node.inputs):
+                    group.append(node)
+                    available.add(node.name)
+                else:
+                    rest.append(node)
+            if group:
+                groups.append(group)
+            pending, accelerator = rest, not accelerator
+        return groups
+
+    def _read_elsewhere(self, value: str, inside: set[str], accelerator: bool) -> bool:
+        """Whether a node of the given side outside the group reads `value`."""
+        return any(
+            reader.name not in inside and (reader.name in self._on_accelerator) == accelerator
+            for reader in self._consumers[value]
+        )
+
+    def _accelerator_step(self, number: int, group: list[Node]) -> AcceleratorStep:
+        inside = {node.name for node in group}
+        layers = tuple(layer_of(node, self._model, self._types, self._config) for node in group)
+        read = [name for node in group for name in (node.inputs[0], *node.inputs[3:]) if name not in inside]
+        outputs = [
+            packed(node.name) for node in group
+            if self._read_elsewhere(node.name, inside, True) or self._read_elsewhere(node.name, inside, False)
+            or node.name in self._model.outputs
+        ]
+        self.observed += outputs
+        return AcceleratorStep(f"program{number}", layers, tuple(dict.fromkeys(packed(name) for name in read)), tuple(outputs))
+
+    def _cpu_step(self, number: int, group: list[Node]) -> CpuStep:
+        inside = {node.name for node in group}
+        inputs: dict[str, TensorType] = {}
+        unpacks: dict[str, Node] = {}
+        for node in group:
+            for name in node.inputs:
+                if name in inside or name in self._model.parameters or name in unpacks:
+                    continue
+                if name in self._on_accelerator:
+                    unpacks[name] = Node(name, Unpack(self._types[name].shape[1]), (packed(name),), name)
+                    inputs[packed(name)] = self._pack.infer(self._types[name])
+                else:
+                    inputs[name] = self._types[name]
+        packs = [
+            Node(packed(node.name), self._pack, (node.name,), node.source)
+            for node in group if self._read_elsewhere(node.name, inside, True)
+        ]
+        outputs = [node.name for node in packs]
+        outputs += [
+            node.name for node in group
+            if self._read_elsewhere(node.name, inside, False) or node.name in self._model.outputs
+        ]
+        integers = [
+            name for node in group if isinstance(node.operator, Dequantize) for name in node.inputs
+            if name in inside and name not in outputs
+        ]
+        outputs += list(dict.fromkeys(integers))
+        nodes = (*unpacks.values(), *group, *packs)
+        used = {name for node in nodes for name in node.inputs}
+        segment = Model(
+            name=f"segment{number}",
+            inputs=inputs,
+            nodes=nodes,
+            parameters={name: array for name, array in self._model.parameters.items() if name in used},
+            outputs=tuple(outputs),
+        )
+        types = segment.types()
+        self.observed += [name for name in outputs if types[name].dtype != "float32"]
+        return CpuStep(segment)
+
+    @property
+    def _pack(self) -> Pack:
+        return Pack(self._config.batch, self._config.block)

@@ -1,1 +1,1 @@
-"""."""
+"""Executes a bundle's plan: kernels through ctypes, VTA programs through the accelerator."""

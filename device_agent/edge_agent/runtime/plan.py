@@ -120,7 +120,8 @@ class Plan:
             try:
                 np.dtype(buffer.dtype)
             except TypeError:
-                raise IncompatibleError(f"the plan's buffer '{buffer.name}' has unknown dtype '{buffer.dtype}'") from None
+                raise IncompatibleError(f"the plan's buffer '{buffer.name}' has unknown dtype "
+                                        f"'{buffer.dtype}'") from None
             if any(extent < 0 for extent in buffer.shape) or buffer.offset < 0:
                 raise IncompatibleError(f"the plan's buffer '{buffer.name}' has a negative extent or offset")
             if not buffer.constant:

@@ -1,0 +1,28 @@
+"""The processor this process runs on."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from edge_agent.errors import IncompatibleError
+from edge_agent.runtime.elf import HEADER_BYTES, machine_of
+
+
+def this_machine() -> str:
+    """The machine's name; the interpreter's own file tells, for a 64-bit system may run 32-bit programs."""
+    try:
+        with Path("/proc/self/exe").open("rb") as file:
+            return machine_of(file.read(HEADER_BYTES))
+    except (OSError, IncompatibleError):
+        return platform.machine()
+
+
+def processor_flags() -> frozenset[str]:
+    """Instruction sets as Linux lists them in /proc/cpuinfo ("flags" on x86, "Features" on ARM); empty if unknown."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    listed = [line.partition(":")[2] for line in lines if line.lower().startswith(("flags", "features"))]
+    return frozenset(flag for flags in listed for flag in flags.split())

@@ -1,0 +1,110 @@
+"""From TVM's object code to a shared library, without a system compiler: ziglang's LLD and a small runtime shim."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from edge_agent.errors import IncompatibleError
+from edge_agent.runtime.elf import ElfLibrary, read_elf
+from edgectl.codegen.cpu.target import CpuTarget
+from edgectl.errors import CompileError, EdgectlError
+from edgectl.files import atomic_file
+
+SHIM = Path(__file__).with_name("shim.c")
+ALLOWED_UNDEFINED = frozenset({"free", "memcpy", "memmove", "memset", "posix_memalign"})
+"""What a kernel library may take from the process that loads it: all of it is in every libc."""
+
+_SHIM_FLAGS = (
+    "-c", "-O2", "-g0", "-fPIC", "-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fvisibility=hidden",
+)
+_TIMEOUT_SECONDS = 300
+
+
+def link_library(objects: list[bytes], target: CpuTarget) -> bytes:
+    """A shared library of TVM's relocatable `objects` and the shim. Raises CompileError where linking fails."""
+    with tempfile.TemporaryDirectory(prefix="edgectl-link-") as folder:
+        paths = []
+        for index, data in enumerate([*objects, _shim_object(target)]):
+            paths.append(Path(folder, f"{index}.o"))
+            paths[-1].write_bytes(data)
+        output = Path(folder, "kernels.so")
+        _zig("ld.lld", "-shared", "--gc-sections", "--strip-debug", "-z", "noexecstack", "-z", "relro",
+             "-o", str(output), *map(str, paths))
+        library = output.read_bytes()
+    _check(library, target)
+    return library
+
+
+def _check(library: bytes, target: CpuTarget) -> None:
+    try:
+        elf: ElfLibrary = read_elf(library)
+    except IncompatibleError as error:
+        raise CompileError(f"the linker's output for {target.name} cannot be used: {error}") from error
+    foreign = sorted(elf.undefined - ALLOWED_UNDEFINED)
+    if elf.machine != target.elf_machine or elf.needed or foreign:
+        raise CompileError(
+            f"the kernel library for {target.name} is for {elf.machine_name} (wanted {target.machine}), "
+            f"needs libraries {list(elf.needed)} and symbols {foreign}, which boards do not provide"
+        )
+
+
+def _shim_object(target: CpuTarget) -> bytes:
+    """The shim compiled for `target`, kept in the cache under the digest of all that determines it."""
+    source = SHIM.read_bytes()
+    determinants = repr((source, _SHIM_FLAGS, target.zig, importlib.metadata.version("ziglang")))
+    digest = hashlib.sha256(determinants.encode()).hexdigest()[:16]
+    cached = cache_folder() / f"shim-{target.name}-{digest}.o"
+    if cached.exists():
+        return cached.read_bytes()
+    with tempfile.TemporaryDirectory(prefix="edgectl-shim-") as folder:
+        output = Path(folder, "shim.o")
+        _zig("cc", *_SHIM_FLAGS, "-target", target.zig, "-o", str(output), str(SHIM))
+        data = output.read_bytes()
+    with contextlib.suppress(EdgectlError), atomic_file(cached) as file:
+        file.write(data)
+    return data
+
+
+def cache_folder() -> Path:
+    """A writable folder for compiled shims and zig's own cache: $EDGECTL_CACHE, the user's cache, or temporary."""
+    candidates = []
+    if os.environ.get("EDGECTL_CACHE"):
+        candidates.append(Path(os.environ["EDGECTL_CACHE"]))
+    else:
+        import platformdirs
+
+        candidates.append(Path(platformdirs.user_cache_dir("edgectl")))
+    candidates.append(Path(tempfile.gettempdir(), f"edgectl-{os.getuid()}"))
+    for candidate in candidates:
+        folder = candidate / "cpu"
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.TemporaryFile(dir=folder):
+                if folder.stat().st_uid == os.getuid():  # code from a folder of somebody else would be linked in
+                    return folder
+        except OSError:
+            continue
+    tried = ", ".join(map(str, candidates))
+    raise CompileError(f"cannot write to {tried}; set EDGECTL_CACHE to a folder of yours")
+
+
+def _zig(*arguments: str) -> None:
+    cache = str(cache_folder() / "zig")
+    environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
+    command = [sys.executable, "-m", "ziglang", *arguments]
+    try:
+        result = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CompileError(f"the linker did not run: {error}; reinstall it with `pip install ziglang`") from error
+    if result.returncode != 0:
+        detail = (result.stderr or result.stdout).strip()[-2000:]
+        raise CompileError(f"`ziglang {arguments[0]}` failed with exit code {result.returncode}: {detail}")

@@ -1,0 +1,116 @@
+"""Operators that move values: an output element is one input element, or padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from tvm import te
+
+from edgectl.codegen.cpu.lowering import (
+    Call,
+    Expression,
+    Lowering,
+    Pattern,
+    Reader,
+    constant,
+    in_order,
+    keep,
+    padded,
+)
+from edgectl.operators.layout import Pack, Unpack
+from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Transpose
+
+
+def _reshape(call: Call, x: Reader) -> Reader:
+    """The batch axis stays first, so only the other axes are renumbered."""
+    source, result = call.inputs[0].shape[1:], call.output.shape[1:]
+
+    def read(n: Expression, *indices: Expression) -> Expression:
+        flat = _flat(indices, result)
+        return x(n, *_unflat(flat, source))
+
+    return read
+
+
+def _flat(indices: Sequence[Expression], shape: Sequence[int]) -> Expression:
+    position = constant(0, "int32")
+    for index, extent in zip(indices, shape, strict=True):
+        position = position * extent + index
+    return position
+
+
+def _unflat(position: Expression, shape: Sequence[int]) -> list[Expression]:
+    inner = [int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape))]
+    return [te.indexmod(te.indexdiv(position, below), extent) for below, extent in zip(inner, shape, strict=True)]
+
+
+def _transpose(call: Call, x: Reader) -> Reader:
+    axes = call.operator.attributes()["axes"]
+    return lambda *indices: x(*(indices[axes.index(axis)] for axis in range(len(axes))))
+
+
+def _concatenate(call: Call, *parts: Reader) -> Reader:
+    axis = call.operator.attributes()["axis"] % len(call.output.shape)
+    extents = [part.shape[axis] for part in call.inputs]
+    starts = [sum(extents[:position]) for position in range(len(parts))]
+
+    def read(*indices: Expression) -> Expression:
+        def shifted(position: int) -> Expression:
+            return parts[position](*indices[:axis], indices[axis] - starts[position], *indices[axis + 1 :])
+
+        value = shifted(len(parts) - 1)
+        for position in reversed(range(len(parts) - 1)):
+            value = te.if_then_else(indices[axis] < starts[position + 1], shifted(position), value)
+        return value
+
+    return read
+
+
+def _pad(call: Call, x: Reader) -> Reader:
+    assert isinstance(call.operator, Pad)
+    top, left, _, _ = call.operator.padding
+    height, width = call.inputs[0].shape[2:]
+    fill = constant(call.operator.value, call.output.dtype)
+
+    def read(n: Expression, c: Expression, row: Expression, column: Expression) -> Expression:
+        bounds = ((row - top, height), (column - left, width))
+        return padded(lambda: x(n, c, row - top, column - left), bounds, fill)
+
+    return read
+
+
+def _pack(call: Call, x: Reader) -> Reader:
+    assert isinstance(call.operator, Pack)
+    batch, block, channels = call.operator.batch, call.operator.block, call.inputs[0].shape[1]
+
+    def read(*indices: Expression) -> Expression:
+        outer, blocks, row, column, sample, lane = indices
+        channel, image = blocks * block + lane, outer * batch + sample
+        if channels % block == 0:
+            return x(image, channel, row, column)
+        return padded(lambda: x(image, channel, row, column), ((channel, channels),), constant(0, "int8"))
+
+    return read
+
+
+def _unpack(call: Call, x: Reader) -> Reader:
+    batch, block = call.inputs[0].shape[4:]
+    return lambda n, c, row, column: x(
+        te.indexdiv(n, batch), te.indexdiv(c, block), row, column, te.indexmod(n, batch), te.indexmod(c, block)
+    )
+
+
+def _injective(compute: Callable[..., Reader]) -> Lowering:
+    return Lowering(Pattern.INJECTIVE, compute, keep, in_order)
+
+
+LOWERINGS = {
+    Flatten: _injective(_reshape),
+    Reshape: _injective(_reshape),
+    Transpose: _injective(_transpose),
+    Concatenate: _injective(_concatenate),
+    Pad: _injective(_pad),
+    Pack: _injective(_pack),
+    Unpack: _injective(_unpack),
+}

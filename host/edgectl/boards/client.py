@@ -1,0 +1,265 @@
+"""The controller's connection to an agent: typed calls with deadlines, on the same codec as the agent's RPC port."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from edge_agent.errors import AgentError
+from edge_agent.errors import DeadlineError as AgentDeadlineError
+from edge_agent.errors import IncompatibleError as AgentIncompatibleError
+from edge_agent.rpc import arrays, codec, handshake
+from edge_agent.rpc.channel import Channel, ConnectionClosed
+from edge_agent.rpc.codec import Code, Pointer, Reader, Value
+from edge_agent.version import CONTROL_PROTOCOL
+from edgectl.errors import (
+    BusyError,
+    DeadlineError,
+    EdgectlError,
+    IncompatibleError,
+    UnreachableError,
+    UsageError,
+    VerificationError,
+)
+
+CHUNK_BYTES = 1 << 20
+MAXIMUM_REPLY_BYTES = 1 << 30
+_ERRORS: dict[str, type[EdgectlError]] = {
+    "incompatible": IncompatibleError, "program": IncompatibleError, "protocol": IncompatibleError,
+    "verification": VerificationError, "busy": BusyError, "timeout": DeadlineError, "input": UsageError,
+    "failure": EdgectlError,
+}
+Progress = Callable[[int, int], None]
+"""Called with the bytes that have arrived so far and those there are in total."""
+Kind = TypeVar("Kind", str, bytes, int)
+
+
+class Address(NamedTuple):
+    """Where an agent's RPC port is."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class InferenceReply:
+    """Outputs by name, and what the agent measured: seconds of it all and of VTA, and the seven counters."""
+
+    outputs: Mapping[str, np.ndarray]
+    seconds: float
+    vta_seconds: float
+    counters: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class BenchReply:
+    """Repeated inference: means as TVM's time_evaluator gives them, and every run's seconds, of it all and of VTA."""
+
+    means: tuple[float, ...]
+    seconds: tuple[float, ...]
+    vta_seconds: tuple[float, ...]
+    counters: Mapping[str, int]
+
+
+class Connection:
+    """A connection to one agent; reconnects once it is used after a failure. Not for several threads at once.
+
+    Every method raises UnreachableError where the agent does not answer or dies, DeadlineError after `deadline`
+    seconds, and the error that the agent's own stands for: IncompatibleError, VerificationError, BusyError, UsageError.
+    """
+
+    def __init__(self, address: Address | tuple[str, int], key: str, deadline: float = 10.0) -> None:
+        """Connect. Raises IncompatibleError where the key or the agent's protocol does not fit."""
+        self.address = Address(*address)
+        self._key = key
+        self._deadline = deadline
+        self._channel: Channel | None = None
+        self._handles: dict[str, int] = {}
+        self._open(time.monotonic() + deadline)
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Say goodbye and disconnect. May be called again."""
+        channel, self._channel = self._channel, None
+        self._handles = {}
+        if channel is not None:
+            with suppress(ConnectionClosed, AgentError):
+                channel.send(Code.SHUTDOWN, [], time.monotonic() + 1)
+            channel.close()
+
+    def drop(self) -> None:
+        """Forget a connection in an unknown state."""
+        channel, self._channel = self._channel, None
+        self._handles = {}
+        if channel is not None:
+            channel.close()
+
+    def _open(self, deadline: float) -> Channel:
+        if self._channel is not None:
+            return self._channel
+        try:
+            connection = socket.create_connection(self.address, timeout=max(0.001, deadline - time.monotonic()))
+        except TimeoutError:
+            raise DeadlineError(f"the board at {self.address} did not answer within {self._deadline:g} s; is it on, and reachable "
+                                "from here?") from None
+        except OSError as error:
+            raise UnreachableError(f"no agent answers at {self.address}: {error.strerror or error}; start it, or see "
+                                   "`edgectl boards`") from error
+        self._channel = Channel(connection)
+        try:
+            with _translated(self):
+                handshake.greet(self._channel, self._key, deadline)
+                self._exchange(Code.INIT_SERVER, [codec.encode_text(codec.PROTOCOL_VERSION), codec.encode_values([])], deadline)
+            versions = json.loads(self._invoke("edge.protocol", (), str, deadline))
+            if versions["protocol"] != CONTROL_PROTOCOL:
+                raise IncompatibleError(f"the agent at {self.address} is version {versions['agent']} with protocol "
+                                        f"{versions['protocol']}, this controller has protocol {CONTROL_PROTOCOL}; "
+                                        "install the same version of edgectl on both")
+        except BaseException:
+            self.drop()
+            raise
+        return self._channel
+
+    def _exchange(self, code: Code, parts: list[bytes], deadline: float) -> list[Value]:
+        """Send a frame and return the values of its answer."""
+        assert self._channel is not None
+        self._channel.send(code, parts, deadline)
+        self._channel.await_data(deadline)
+        answer, body = self._channel.receive(MAXIMUM_REPLY_BYTES, max(0.001, deadline - time.monotonic()))
+        values = Reader(body).values()
+        if answer == Code.EXCEPTION and values and isinstance(values[0], str):
+            raise _RemoteError(values[0])
+        if answer != Code.RETURN:
+            raise IncompatibleError(f"the board at {self.address} answers a call with code {answer}; is it an edge-agent?")
+        return values
+
+    def _invoke(self, name: str, arguments: tuple[Value, ...], kind: type[Kind] | None, deadline: float) -> Any:
+        with _translated(self):
+            if name not in self._handles:
+                (found,) = self._exchange(Code.GET_GLOBAL_FUNCTION, [codec.encode_values([name])], deadline)
+                if not isinstance(found, Pointer) or not found.handle:
+                    raise IncompatibleError(f"the board at {self.address} has no function '{name}': it is not an edge-agent, or "
+                                            "one of another version; install the same version of edgectl on both")
+                self._handles[name] = found.handle
+            call = [self._handles[name].to_bytes(8, "little"), codec.encode_values(arguments)]
+            values = self._exchange(Code.CALL_FUNCTION, call, deadline)
+            result = values[1] if len(values) == 2 else None
+            if kind is not None and not isinstance(result, kind):
+                raise IncompatibleError(f"'{name}' of the board at {self.address} returned {type(result).__name__}, "
+                                        f"not {kind.__name__}; install the same version of edgectl on both")
+            return result
+
+    def call(self, name: str, *arguments: Value, kind: type[Kind] | None = None, deadline: float | None = None) -> Any:
+        """Call a function of docs/rpc.md's table; `kind` is the type that it must return."""
+        end = time.monotonic() + (deadline if deadline is not None else self._deadline)
+        self._open(end)
+        return self._invoke(name, arguments, kind, end)
+
+    def status(self) -> dict[str, Any]:
+        """The agent's status: board, versions, ports, what is live, the last inference."""
+        return _document(self.call("edge.status", kind=str))
+
+    def upload(self, data: bytes, progress: Progress | None = None, attempts: int = 3) -> str:
+        """Send a bundle and return its digest. An interrupted upload is resumed, up to `attempts` times in a row."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        report = progress or (lambda done, total: None)
+        failures, best = 0, -1
+        while True:
+            try:
+                done = self.call("edge.upload.begin", len(data), sha256, kind=int)
+                report(done, len(data))
+                while done < len(data):
+                    done = self.call("edge.upload.chunk", sha256, done, data[done : done + CHUNK_BYTES], kind=int)
+                    report(done, len(data))
+                    failures, best = (0, done) if done > best else (failures, best)
+                digest: str = self.call("edge.upload.commit", sha256, kind=str, deadline=max(60.0, self._deadline))
+                return digest
+            except (UnreachableError, DeadlineError) as error:
+                failures += 1
+                if failures >= attempts:
+                    raise type(error)(f"the upload to {self.address} was interrupted {failures} times: {error}") from error
+                time.sleep(0.2 * failures)
+
+    def activate(self, digest: str, deadline: float = 120.0) -> dict[str, Any]:
+        """Make an uploaded bundle live after its self-test; the agent's account of it."""
+        return _document(self.call("edge.activate", digest, kind=str, deadline=deadline))
+
+    def infer(self, inputs: Mapping[str, np.ndarray], deadline: float = 60.0) -> InferenceReply:
+        """One inference of the live model."""
+        try:
+            outputs, header = arrays.unpack(self.call("edge.infer", arrays.pack(inputs), kind=bytes, deadline=deadline))
+            return InferenceReply(outputs, float(header["seconds"]), float(header["vta_seconds"]), dict(header["counters"]))
+        except (AgentError, KeyError, TypeError, ValueError) as error:
+            raise IncompatibleError(f"the reply of the board at {self.address} does not parse: {error}") from error
+
+    def bench(self, number: int, repeat: int, inputs: Mapping[str, np.ndarray] | None = None,
+              deadline: float = 600.0) -> BenchReply:
+        """Time `repeat` rounds of `number` inferences each; without inputs, on zeros."""
+        request = arrays.pack(inputs) if inputs else b""
+        reply = _document(self.call("edge.bench", number, repeat, request, kind=str, deadline=deadline))
+        return BenchReply(tuple(reply["means"]), tuple(reply["seconds"]), tuple(reply["vta_seconds"]), reply["counters"])
+
+    def shutdown(self) -> None:
+        """End the agent of a simulated board."""
+        self.call("edge.shutdown")
+        self.close()
+
+
+class _RemoteError(Exception):
+    """An exception frame: `code: message` from an edge-agent, any text from another endpoint."""
+
+
+@contextmanager
+def _translated(connection: Connection) -> Iterator[None]:
+    """Turn what the codec and the agent raise into the controller's errors, and drop a broken connection."""
+    address = connection.address
+    try:
+        yield
+    except _RemoteError as error:
+        code, separator, message = str(error).partition(": ")
+        if separator and code in _ERRORS:
+            raise _ERRORS[code](message) from None
+        raise EdgectlError(f"the board at {address} reports: {error}") from None
+    except ConnectionClosed as error:
+        connection.drop()
+        raise UnreachableError(f"the agent at {address} is gone: {error}; see its log, then try again") from error
+    except AgentDeadlineError as error:
+        connection.drop()
+        raise DeadlineError(f"the board at {address} did not answer in time; try again, or with a longer deadline") from error
+    except AgentIncompatibleError as error:
+        connection.drop()
+        raise IncompatibleError(f"{address}: {error}") from error
+    except AgentError as error:
+        connection.drop()
+        raise IncompatibleError(f"the board at {address} breaks the protocol: {error}") from error
+    except BaseException:
+        # Ctrl-C in the middle of a call: what comes next on the wire would be its answer.
+        connection.drop()
+        raise
+
+
+def _document(text: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise IncompatibleError(f"the agent's reply is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise IncompatibleError(f"the agent's reply is not an object: {text[:80]}")
+    return document

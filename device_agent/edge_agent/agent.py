@@ -30,7 +30,7 @@ from edge_agent.service import Service
 from edge_agent.state_file import AgentState, this_process
 from edge_agent.store import Store
 from edge_agent.uploads import Uploads
-from edge_agent.version import AGENT_PROTOCOL, VERSION
+from edge_agent.version import CONTROL_PROTOCOL, VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -77,12 +77,15 @@ class Agent:
         self._key = _key(options)
         self._lock = _StateLock(options.state_dir)
         try:
-            # State of the sessions of an agent that was killed.
+            # What an agent that was killed left there.
             shutil.rmtree(options.state_dir / "sessions", ignore_errors=True)
+            kernels = options.state_dir / "kernels"
+            shutil.rmtree(kernels, ignore_errors=True)
+            kernels.mkdir(mode=0o700)
             self._accelerator = open_accelerator(self._profile.accelerator, self._profile)
             self._metrics = Metrics(options.board, self._profile.config)
             store = Store(options.state_dir)
-            self._service = Service(Runtime(self._accelerator), self._accelerator, store, self._metrics)
+            self._service = Service(Runtime(self._accelerator, directory=kernels), self._accelerator, store, self._metrics)
             endpoint = Endpoint(options.board, self._service, Uploads(store), options.state_dir / "sessions", self.status,
                                 self._shut_down, busy=self._called)
             self._rpc = RpcServer((options.host, options.port), [self._key], endpoint, self._metrics)
@@ -110,7 +113,7 @@ class Agent:
         """The agent as `/status` and `edge.status` give it."""
         return {
             "board": self._options.board, "description": self._profile.description, "config": self._profile.config,
-            "version": VERSION, "protocol": AGENT_PROTOCOL, "uptime_seconds": time.monotonic() - self._started,
+            "version": VERSION, "protocol": CONTROL_PROTOCOL, "uptime_seconds": time.monotonic() - self._started,
             "rpc_port": self._rpc.port, "http_port": self._http.port, "sessions": self._rpc.sessions,
             **self._service.status(),
         }
@@ -148,7 +151,8 @@ class Agent:
         self._rpc.close()
         self._http.close()
         self._service.close()
-        shutil.rmtree(options.state_dir / "sessions", ignore_errors=True)
+        for folder in ("sessions", "kernels"):
+            shutil.rmtree(options.state_dir / folder, ignore_errors=True)
         self._lock.release()
 
 

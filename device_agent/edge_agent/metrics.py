@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, exposition, openmetrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, exposition
 
 from edge_agent.version import VERSION
 from edge_agent.vta.counters import Counters
@@ -100,6 +100,5 @@ class Metrics:
 
     def page(self, accept: str) -> tuple[bytes, str]:
         """The metrics page and its content type; OpenMetrics where the Accept header asks for it."""
-        if "application/openmetrics-text" in accept:
-            return openmetrics.exposition.generate_latest(self._registry), openmetrics.exposition.CONTENT_TYPE_LATEST
-        return exposition.generate_latest(self._registry), exposition.CONTENT_TYPE_LATEST
+        encode, content_type = exposition.choose_encoder(accept)
+        return encode(self._registry), content_type

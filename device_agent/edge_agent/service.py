@@ -9,14 +9,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edge_agent.bundle import Bundle
 from edge_agent.devices.base import Accelerator
-from edge_agent.errors import AgentError, BusyError, DeadlineError, IncompatibleError, InputError
+from edge_agent.errors import AgentError, BusyError, DeadlineError, IncompatibleError
 from edge_agent.metrics import Metrics
 from edge_agent.store import Store
 from edge_agent.worker import Worker
@@ -54,24 +54,14 @@ class Model:
 
     @property
     def name(self) -> str:
-        return str(self.bundle.manifest.get("model", ""))[:100]
+        model = self.bundle.manifest.get("model", "")
+        return str(model.get("name", "") if isinstance(model, Mapping) else model)[:100]
 
     @property
     def batch(self) -> int:
         """Samples of one inference: the first extent of the first input."""
         shape = self.inputs[0].shape if self.inputs else ()
         return max(1, shape[0]) if shape else 1
-
-    def check(self, inputs: Mapping[str, np.ndarray]) -> None:
-        """Raise InputError unless these are the model's inputs, by name, shape and dtype."""
-        expected = {spec.name: spec for spec in self.inputs}
-        if set(inputs) != set(expected):
-            raise InputError(f"the request's inputs are {sorted(inputs)}, {self.name} takes {sorted(expected)}")
-        for name, array in inputs.items():
-            spec = expected[name]
-            if array.shape != spec.shape or array.dtype.name != spec.dtype:
-                raise InputError(f"input '{name}' is {array.dtype.name}{list(array.shape)}, "
-                                 f"{self.name} takes {spec.dtype}{list(spec.shape)}")
 
     def as_dict(self) -> dict[str, Any]:
         return {"model": self.name, "digest": self.bundle.digest, "bytes": self.bundle.nbytes, "batch": self.batch,
@@ -219,14 +209,12 @@ class Service:
     def _infer(self, model_of: Callable[[], Model], inputs: Mapping[str, np.ndarray], seconds: float | None) -> Inference:
         def run(waited: float) -> Inference:
             model = model_of()
-            model.check(inputs)
             inference = self._guarded(lambda: model.loaded.infer(inputs))
             self._metrics.inferred(model.batch, waited, inference.seconds, inference.vta_seconds, inference.counters)
             self._samples += model.batch
             self._last = {"seconds": inference.seconds, "vta_seconds": inference.vta_seconds,
                           "counters": inference.counters.as_dict()}
-            # The plan's storage is used again by the next inference.
-            return replace(inference, outputs={name: array.copy() for name, array in inference.outputs.items()})
+            return inference
 
         self._metrics.infer_requested()
         try:

@@ -9,5 +9,5 @@ try:
 except metadata.PackageNotFoundError:  # run from a source tree that is not installed
     VERSION = "0+unknown"
 
-AGENT_PROTOCOL = 1
+CONTROL_PROTOCOL = 1
 """Version of the `edge.*` functions (docs/rpc.md). It changes when a controller of the other version would fail."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from edge_agent.bundle import SCHEMA_VERSION, Bundle
 from edge_agent.devices.base import Accelerator, AcceleratorInfo, LoadedProgram, RunStats
-from edge_agent.errors import VerificationError
+from edge_agent.errors import InputError, VerificationError
 from edge_agent.metrics import Metrics
 from edge_agent.rpc.server import Server
 from edge_agent.rpc.session import Endpoint, Limits
@@ -61,8 +61,7 @@ class FakeModel:
     def __init__(self, runtime: FakeRuntime, bundle: Bundle) -> None:
         self._runtime = runtime
         self._parameters = json.loads(bundle.members["constants.bin"])
-        # As the real one does: one storage for all inferences.
-        self._result = np.empty(bundle.plan.buffers[1].shape, np.float32)
+        self._shape = bundle.plan.buffers[0].shape
         self.closed = False
 
     def infer(self, inputs: Mapping[str, np.ndarray], observe: bool = False) -> FakeInference:
@@ -71,8 +70,9 @@ class FakeModel:
         self._runtime.gate.wait(10)
         if self._runtime.error is not None:
             raise self._runtime.error
-        self._result[...] = inputs["data"] * 2 + self._parameters["bias"]
-        return FakeInference({"result": self._result})
+        if {name: array.shape for name, array in inputs.items()} != {"data": self._shape}:
+            raise InputError(f"the model takes 'data' of shape {self._shape}")
+        return FakeInference({"result": inputs["data"] * np.float32(2) + np.float32(self._parameters["bias"])})
 
     def self_test(self) -> None:
         if not self._parameters["good"]:

@@ -1,4 +1,4 @@
-"""The functions of the edge.* family: what the controller calls. Their version is AGENT_PROTOCOL."""
+"""The functions of the edge.* family: what the controller calls. Their version is CONTROL_PROTOCOL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge_agent.rpc import arrays
 from edge_agent.rpc.codec import DataType, Device, Pointer, Tensor
 from edge_agent.rpc.evaluator import MAXIMUM_CALLS
 from edge_agent.rpc.functions import exported
-from edge_agent.version import AGENT_PROTOCOL, VERSION
+from edge_agent.version import CONTROL_PROTOCOL, VERSION
 
 if TYPE_CHECKING:
     from edge_agent.rpc.session import Session
@@ -20,7 +20,7 @@ MAXIMUM_RUNS = min(100_000, MAXIMUM_CALLS)
 
 @exported("edge.protocol", "Versions as JSON: `protocol` of these functions, `agent`, and the `board`'s name.")
 def protocol(session: Session) -> str:
-    return json.dumps({"protocol": AGENT_PROTOCOL, "agent": VERSION, "board": session.endpoint.board})
+    return json.dumps({"protocol": CONTROL_PROTOCOL, "agent": VERSION, "board": session.endpoint.board})
 
 
 @exported("edge.status", "The agent as JSON: board, versions, what is live, the last inference, ports, uptime.")

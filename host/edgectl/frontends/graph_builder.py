@@ -42,8 +42,9 @@ class GraphBuilder:
         shape = self._input_shapes.get(node.name) or recorded_shape(node)
         if shape is None:
             raise ModelError(
-                f"the model does not record the shape of its input '{node.name}'; "
-                f"give it, batch first, as input_shapes={{'{node.name}': (1, 3, 224, 224)}}"
+                f"the symbol does not record the shape of '{node.name}', and the parameters do not "
+                f"hold it{self._near(node.name)}; "
+                f"if it is an input, give its shape, batch first: input_shapes={{'{node.name}': (1, 3, 224, 224)}}"
             )
         if not shape or min(shape) < 1:
             raise ModelError(f"input '{node.name}' cannot have shape {list(shape)}: every dimension is at least 1")
@@ -57,15 +58,17 @@ class GraphBuilder:
         """A stored array of `shape`. Raises ModelError where it is missing (naming the nearest) or of another shape."""
         array = self._available.get(name)
         if array is None:
-            near = difflib.get_close_matches(name, self._available, 3, 0.4)
-            hint = f"; nearest: {', '.join(near)}" if near else ""
-            raise ModelError(f"layer '{layer}' needs parameter '{name}', which the parameters lack{hint}")
+            raise ModelError(f"layer '{layer}' needs parameter '{name}', which the parameters lack{self._near(name)}")
         if tuple(array.shape) != shape:
             raise ModelError(
                 f"layer '{layer}' needs parameter '{name}' of shape {list(shape)}, "
                 f"the parameters have {list(array.shape)}"
             )
         return self._use(name, array)
+
+    def _near(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self._available, 3, 0.6)
+        return f" (nearest: {', '.join(near)})" if near else ""
 
     def constant(self, name: str, array: np.ndarray) -> str:
         return self._use(name, array)

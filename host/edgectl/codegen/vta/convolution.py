@@ -14,7 +14,7 @@ from edgectl.codegen.vta.assembler import Assembler, Span
 from edgectl.codegen.vta.layers import Activation, ConvolutionLayer, pack_bias, pack_weight
 from edgectl.codegen.vta.loops import Base, Dimension, nests
 from edgectl.codegen.vta.slots import Slots
-from edgectl.codegen.vta.tiling import IDENTITY_ELEMENTS, Problem, Tiling, choose_tiling, slot_elements
+from edgectl.codegen.vta.tiling import IDENTITY_ELEMENTS, Problem, Tiling, choose_tiling, residual_elements, slot_elements
 from edgectl.errors import CompileError
 
 IDENTITY = "identity"
@@ -96,7 +96,9 @@ class ConvolutionEmitter:
         self._has_bias = bool(self._bias_values.any())
         if self._has_bias:
             self._bias = assembler.constant(f"{layer.name}.bias", Memory.ACC, self._bias_values)
-        self._inp_slots = Slots(config.depth(Memory.INP), self._tiling.inp_slots)
+        kept = residual_elements(self._problem, self._tiling)
+        self._residual_base = config.depth(Memory.INP) - kept
+        self._inp_slots = Slots(self._residual_base, self._tiling.inp_slots)
         self._wgt_slots = Slots(config.depth(Memory.WGT) - IDENTITY_ELEMENTS, self._tiling.wgt_slots)
         self._acc_size = slot_elements(config, Memory.ACC, self._tiling.acc_slots)
 
@@ -163,7 +165,7 @@ class ConvolutionEmitter:
         """ACC = residual << residual_shift: a GEMM with an identity block, then the rest of the shift."""
         layer, problem = self._layer, self._problem
         assert self._residual is not None
-        base, _ = self._inp_slots.take(("residual", tile))
+        base = self._residual_base
         height, width = problem.out_size
         for block in range(tile.blocks):
             row = ((tile.n * problem.out_blocks + tile.outs[0] + block) * height + tile.rows[0]) * width + tile.columns[0]

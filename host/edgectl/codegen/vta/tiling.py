@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import combinations
+from math import prod
 
 from edge_agent.vta.config import Config, Memory
+from edgectl.codegen.vta.loops import HAZARD_DISTANCE
+from edgectl.codegen.vta.slots import Slots
 from edgectl.errors import CompileError
 
 BUS_BYTES_PER_CYCLE = 8
@@ -14,6 +18,12 @@ CYCLES_PER_LOAD = 70
 """Issue and latency of one DMA transfer: about 30 + 40 cycles."""
 CYCLES_PER_TILE = 200
 """Instruction issue and loop re-entry of one tile's GEMM and ALU instructions, roughly."""
+
+
+CYCLES_PER_MICRO_OP = 40
+"""Weight of a micro-op: far above its one cycle of loading, since layers share UOP memory."""
+FINALISTS = 200
+"""Tilings, the best by cycles, of which micro-ops are counted."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,12 @@ def _splits(extent: int) -> list[int]:
     return sorted({-(-extent // parts) for parts in range(1, extent + 1)})
 
 
+def _even_splits(extent: int) -> list[int]:
+    """Divisors, since a smaller last part needs micro-ops of its own; any split where there are too few divisors."""
+    divisors = [size for size in range(1, extent + 1) if extent % size == 0]
+    return divisors if len(divisors) > 3 or extent < 4 else _splits(extent)
+
+
 def slot_elements(config: Config, memory: Memory, slots: int, reserved: int = 0) -> int:
     """Elements of each of `slots` equal parts of a memory whose last `reserved` elements are kept apart."""
     return (config.depth(memory) - reserved) // slots
@@ -75,14 +91,17 @@ IDENTITY_ELEMENTS = 1
 """WGT elements kept for the identity block that adds residuals."""
 
 
+def residual_elements(problem: Problem, tiling: Tiling) -> int:
+    """INP elements kept for the residual's tile, which is loaded once for each output tile."""
+    return tiling.out_blocks * tiling.rows * tiling.columns if problem.residual else 0
+
+
 def _fits(problem: Problem, tiling: Tiling, config: Config) -> bool:
     inp = tiling.in_blocks * problem.in_rows(tiling.rows) * problem.in_columns(tiling.columns)
     wgt = tiling.in_blocks * tiling.out_blocks * problem.kernel[0] * problem.kernel[1]
     acc = tiling.out_blocks * tiling.rows * tiling.columns
-    inp_room = slot_elements(config, Memory.INP, tiling.inp_slots)
     return (
-        inp <= inp_room
-        and (not problem.residual or acc <= inp_room)
+        inp <= slot_elements(config, Memory.INP, tiling.inp_slots, residual_elements(problem, tiling))
         and wgt <= slot_elements(config, Memory.WGT, tiling.wgt_slots, IDENTITY_ELEMENTS)
         and acc + tiling.out_blocks <= slot_elements(config, Memory.ACC, tiling.acc_slots)
     )
@@ -97,7 +116,7 @@ def _cycles(problem: Problem, tiling: Tiling, config: Config) -> float:
     ins = -(-problem.in_blocks // tiling.in_blocks)
     extra = int(problem.residual)
 
-    inp_stays = pixels * ins + extra * pixels * outs <= tiling.inp_slots if tiling.weights_outer else ins + extra <= tiling.inp_slots
+    inp_stays = pixels * ins <= tiling.inp_slots if tiling.weights_outer else ins <= tiling.inp_slots
     wgt_stays = ins <= tiling.wgt_slots if tiling.weights_outer else outs * ins <= tiling.wgt_slots
     inp_passes = 1 if inp_stays else outs
     wgt_passes = 1 if wgt_stays else pixels
@@ -136,9 +155,9 @@ def _candidates(problem: Problem, config: Config) -> Iterator[Tiling]:
     for inp_slots, wgt_slots, acc_slots in ((2, 2, 2), (1, 2, 2), (2, 1, 2), (3, 2, 2), (1, 1, 1)):
         for width in _widths(problem.out_size[1]) + ([1] if acc_slots == 1 else []):
             for height in _splits(problem.out_size[0]):
-                for out_blocks in _splits(problem.out_blocks):
+                for out_blocks in _even_splits(problem.out_blocks):
                     fitting = 0
-                    for in_blocks in reversed(_splits(problem.in_blocks)):
+                    for in_blocks in reversed(_even_splits(problem.in_blocks)):
                         tiling = Tiling(height, width, out_blocks, in_blocks, True, inp_slots, wgt_slots, acc_slots, 0.0)
                         if _fits(problem, tiling, config):
                             yield tiling
@@ -148,17 +167,48 @@ def _candidates(problem: Problem, config: Config) -> Iterator[Tiling]:
                             break
 
 
+def _micro_ops(problem: Problem, tiling: Tiling, config: Config) -> int:
+    """Estimated micro-ops of the layer: those of one GEMM for each combination of buffer slots that occurs."""
+    reductions = [*problem.kernel, tiling.in_blocks]
+    outputs = [tiling.rows, tiling.columns, tiling.out_blocks]
+    product = prod(reductions) * prod(outputs)
+    shortest = product
+    for first, second in combinations(range(6), 2):
+        extents = reductions + outputs
+        loops = extents[first] * extents[second]
+        distinct = prod(extent for i, extent in enumerate(outputs, 3) if i not in (first, second))
+        if distinct >= HAZARD_DISTANCE or product == loops * distinct:
+            shortest = min(shortest, product // loops)
+    return shortest * len(_slot_combinations(problem, tiling))
+
+
+def _slot_combinations(problem: Problem, tiling: Tiling) -> set[tuple[int, int, int]]:
+    """Which (ACC, INP, WGT) slots meet in a GEMM, over the first tiles."""
+    pixels = range(-(-problem.out_size[0] // tiling.rows) * -(-problem.out_size[1] // tiling.columns) * problem.outer)
+    groups = range(-(-problem.out_blocks // tiling.out_blocks))
+    steps = range(-(-problem.in_blocks // tiling.in_blocks))
+    order = ((p, g) for g in groups for p in pixels) if tiling.weights_outer else ((p, g) for p in pixels for g in groups)
+    inp, wgt = Slots(tiling.inp_slots, tiling.inp_slots), Slots(tiling.wgt_slots, tiling.wgt_slots)
+    met = set()
+    for number, (pixel, group) in zip(range(8), order, strict=False):
+        for step in steps:
+            met.add((number % tiling.acc_slots, inp.take((pixel, step))[0], wgt.take((group, step))[0]))
+    return met
+
+
 @lru_cache(maxsize=1024)
 def choose_tiling(problem: Problem, config: Config) -> Tiling:
-    """The tiling with the fewest estimated cycles. Raises CompileError where not even one pixel and block fit."""
-    best: Tiling | None = None
-    best_cycles = float("inf")
-    for tiling in _candidates(problem, config):
-        cycles = _cycles(problem, tiling, config)
-        if cycles < best_cycles:
-            best, best_cycles = tiling, cycles
-    if best is None:
+    """The tiling with the fewest estimated cycles, micro-ops counted. Raises CompileError where nothing fits."""
+    costed = [(_cycles(problem, tiling, config), tiling) for tiling in _candidates(problem, config)]
+    if not costed:
         raise CompileError(
             f"a convolution with kernel {problem.kernel} over {problem.in_size[1]} columns does not fit the buffers of {config.name}"
         )
-    return replace(best, cycles=best_cycles)
+    costed.sort(key=lambda pair: pair[0])
+    best, cycles = None, float("inf")
+    for base, tiling in costed[:FINALISTS]:
+        total = base + CYCLES_PER_MICRO_OP * _micro_ops(problem, tiling, config)
+        if total < cycles:
+            best, cycles = tiling, total
+    assert best is not None
+    return replace(best, cycles=cycles)

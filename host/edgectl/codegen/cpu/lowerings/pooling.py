@@ -94,9 +94,9 @@ def _schedule(call: Call, schedule: s_tir.Schedule) -> None:
     """Channel by channel, so that the intermediate rows stay in the first-level cache."""
     channel = schedule.get_loops(schedule.get_sblock(OUTPUT))[1]
     along = schedule.get_sblock("along")
-    schedule.compute_at(along, channel)
+    schedule.compute_at(along, channel, preserve_unit_loops=True)
     down = schedule.get_sblock("down")
-    schedule.compute_at(down, channel)
+    schedule.compute_at(down, channel, preserve_unit_loops=True)
     *_, wide, row = schedule.get_loops(down)
     schedule.reorder(row, wide)
     if call.inputs[0].shape[3] > call.output.shape[3] > 1:  # a small window, not the whole row

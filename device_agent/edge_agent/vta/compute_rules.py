@@ -27,7 +27,7 @@ def check_gemm(state: ElementState, index: int, gemm: Gemm, table: WalkTable) ->
         for memory, elements in ((Memory.INP, walk.src_set), (Memory.WGT, walk.wgt_set)):
             times = state.loaded[memory][elements]
             state.require_before(index, Module.LOAD, times, "race",
-                                 f"it reads {memory.name} elements that are still being loaded by")
+                                 f"it reads {memory.name} elements that are also loaded by")
             _check_initialised(memory, elements, times > 0)
             state.used[memory][elements] = state.time(index)
         _check_initialised(Memory.ACC, walk.dst_set, state.acc_valid[walk.dst_set])

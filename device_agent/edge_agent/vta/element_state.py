@@ -50,11 +50,15 @@ class ElementState:
         """The time of an access by instruction `index`."""
         return self._times[index]
 
+    def unordered(self, index: int, module: Module, times: np.ndarray) -> int | None:
+        """An instruction of `module` that made one of the accesses at `times` and may run before or after `index`."""
+        latest = int(times.max(initial=0))
+        return None if latest <= self._before[index][module] else int(self._queues[module][latest - 1])
+
     def require_before(self, index: int, module: Module, times: np.ndarray, rule: str, what: str) -> None:
         """Raise Violation unless `module`'s accesses at `times` have completed, in every order, when `index` starts."""
-        latest = int(times.max(initial=0))
-        if latest > self._before[index][module]:
-            culprit = self._queues[module][latest - 1]
+        culprit = self.unordered(index, module, times)
+        if culprit is not None:
             raise Violation(rule, f"{what} instruction {culprit}, and no token orders the two")
 
     def require_feature(self, feature: str, what: str) -> None:
@@ -65,6 +69,6 @@ class ElementState:
     def overwrite_out(self, index: int, elements: np.ndarray | slice, valid: bool) -> None:
         """OUT `elements` change: to the result of an operation, or to what must not be stored (not `valid`)."""
         self.require_before(index, Module.STORE, self.out_read[elements], "out overwritten",
-                            "it overwrites OUT elements that are still being stored by")
+                            "it overwrites OUT elements that are also stored by")
         self.out_written[elements] = self.time(index)
         self.out_valid[elements] = valid

@@ -41,7 +41,7 @@ def check_load(state: ElementState, index: int, load: Load, tensor: int | None) 
     written = slice(load.sram_base, load.sram_base + sram_elements(load))
     if load.memory in state.loaded:
         state.require_before(index, Module.COMPUTE, state.used[load.memory][written], "race",
-                             f"it overwrites {load.memory.name} elements that are still being used by")
+                             f"it overwrites {load.memory.name} elements that are also used by")
         state.loaded[load.memory][written] = state.time(index)
     elif load.memory is Memory.UOP:
         _load_micro_ops(state, load, number, written)
@@ -64,8 +64,10 @@ def check_store(state: ElementState, index: int, store: Store, tensor: int | Non
     if target.role in (Role.INPUT, Role.CONSTANT):
         raise Violation("tensor role", f"tensor '{target.name}' is {target.role.value} and must not be stored to")
     read = slice(store.sram_base, store.sram_base + sram_elements(store))
-    state.require_before(index, Module.COMPUTE, state.out_written[read], "race",
-                         "it stores OUT elements that are still being written by")
+    writer = state.unordered(index, Module.COMPUTE, state.out_written[read])
+    state.require_before(index, Module.COMPUTE, state.out_written[read],
+                         "race" if writer is None or writer < index else "out overwritten",
+                         "it stores OUT elements that are also written by")
     invalid = np.flatnonzero(~state.out_valid[read])
     if len(invalid):
         element = store.sram_base + int(invalid[0])
@@ -75,7 +77,7 @@ def check_store(state: ElementState, index: int, store: Store, tensor: int | Non
     state.out_read[read] = state.time(index)
     for module, tensors in state.dram_read.items():
         state.require_before(index, module, dram_rows(tensors[number], store), "race",
-                             f"it overwrites elements of tensor '{target.name}' that are still being read by")
+                             f"it overwrites elements of tensor '{target.name}' that are also read by")
     dram_rows(state.stored[number], store)[...] = state.time(index)
 
 
@@ -115,7 +117,7 @@ def _read_dram(state: ElementState, index: int, load: Load, tensor: int, module:
         state.require_feature(PROGRAM_ACROSS_LAYERS, f"reading tensor '{source.name}' back in the run that stores it")
         stored = dram_rows(state.stored[tensor], load)
         state.require_before(index, Module.STORE, stored, "race",
-                             f"it reads elements of tensor '{source.name}' that are still being stored by")
+                             f"it reads elements of tensor '{source.name}' that are also stored by")
         if not stored.all():
             missing = load.dram_base + int(np.argmin(stored > 0)) // load.x_size * load.x_stride
             raise Violation("uninitialised read", f"it reads tensor '{source.name}' from element {missing} on, where "

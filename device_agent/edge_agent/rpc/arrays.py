@@ -22,7 +22,7 @@ _DTYPES = frozenset(["bool", "float16", "float32", "float64"] + [f"{sign}int{bit
 
 def pack(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any] | None = None) -> bytes:
     """Encode; `header` holds further JSON values."""
-    little = {name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for name, array in arrays.items()}
+    little = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in arrays.items()}
     tensors = [{"name": name, "dtype": array.dtype.name, "shape": list(array.shape)} for name, array in little.items()]
     encoded = json.dumps({**(header or {}), "tensors": tensors}).encode()
     return b"".join([_LENGTH.pack(len(encoded)), encoded, *(array.tobytes() for array in little.values())])

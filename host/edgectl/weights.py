@@ -32,7 +32,7 @@ MAXIMUM_UNPACKED = 2 << 30
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What a model's weights are. `kind` is pretrained, random, file or checkpoint; `banner` is a warning to show."""
+    """What a model's weights are. `kind` is pretrained, random, file, checkpoint or block; `banner` is a warning."""
 
     kind: str
     source: str
@@ -174,9 +174,9 @@ def read_weights(path: str, entry: zoo.ZooEntry) -> dict[str, np.ndarray]:
 
 
 def with_parameters(model: Model, parameters: Mapping[str, np.ndarray]) -> Model:
-    """A zoo model of the same input shapes with other weights."""
-    built = zoo.find(model.name).model(parameters)
-    return replace(built, inputs=model.inputs)
+    """A zoo model of the same input shapes with other weights. Raises ModelError where they do not fit."""
+    shapes = {name: kind.shape for name, kind in model.inputs.items()}
+    return zoo.find(model.name).model(parameters, shapes)
 
 
 def random_model(model: Model, seed: int, reason: str) -> tuple[Model, WeightsReport]:

@@ -45,11 +45,20 @@ class ZooEntry:
         raw = (DATA / self.symbol).read_bytes()
         return (gzip.decompress(raw) if self.symbol.endswith(".gz") else raw).decode()
 
-    def model(self, parameters: Mapping[str, np.ndarray]) -> Model:
-        """The network with `parameters`, by whichever of Gluon's ways of naming. Raises ModelError."""
-        shapes = {"data": self.input_shape}
+    def model(
+        self, parameters: Mapping[str, np.ndarray], input_shapes: Mapping[str, tuple[int, ...]] | None = None
+    ) -> Model:
+        """The network with `parameters`, by whichever of Gluon's ways of naming. Raises ModelError.
+
+        `input_shapes` replaces the usual size of images; preprocessing then scales along.
+        """
+        shapes = input_shapes or {"data": self.input_shape}
         model = from_symbol(self.symbol_text(), parameters, shapes, self.name, self.name)
-        return replace(model, preprocessing=self.preprocessing, labels=read_labels(self.labels))
+        height, width = model.inputs["data"].shape[2:]
+        usual = self.preprocessing
+        resize = round(usual.resize * min(height, width) / min(usual.crop))
+        preprocessing = replace(usual, resize=resize, crop=(height, width))
+        return replace(model, preprocessing=preprocessing, labels=read_labels(self.labels))
 
 
 @functools.cache
@@ -86,15 +95,15 @@ def find(name: str) -> ZooEntry:
     return found
 
 
-def load(name: str) -> Model:
+def load(name: str, input_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Model:
     """The network `name`; where its weights do not ship with the package, its parameters are zeros of the right shape.
 
     Raises ModelError where the name is unknown.
     """
     entry = find(name)
     if entry.parameters is not None:
-        return entry.model(read_parameters(DATA / entry.parameters))
-    return entry.model(blank_parameters(entry.symbol_text()))
+        return entry.model(read_parameters(DATA / entry.parameters), input_shapes)
+    return entry.model(blank_parameters(entry.symbol_text()), input_shapes)
 
 
 def blank_parameters(symbol_json: str) -> dict[str, np.ndarray]:

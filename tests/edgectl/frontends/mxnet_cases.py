@@ -33,14 +33,18 @@ CASES: dict[str, Case] = {
     "convolution": (IMAGE, lambda s, x: s.Convolution(x, num_filter=6, kernel=(3, 3), name="layer")),
     "convolution_uneven": (
         IMAGE,
-        lambda s, x: s.Convolution(x, num_filter=6, kernel=(3, 2), stride=(2, 1), pad=(2, 0), dilate=(1, 3), name="layer"),
+        lambda s, x: s.Convolution(
+            x, num_filter=6, kernel=(3, 2), stride=(2, 1), pad=(2, 0), dilate=(1, 3), name="layer"
+        ),
     ),
     "convolution_grouped": (
         IMAGE, lambda s, x: s.Convolution(x, num_filter=6, kernel=(3, 3), num_group=2, no_bias=True, name="layer"),
     ),
     "convolution_depthwise": (
         IMAGE,
-        lambda s, x: s.Convolution(x, num_filter=4, kernel=(3, 3), num_group=4, stride=(2, 2), pad=(1, 1), name="layer"),
+        lambda s, x: s.Convolution(
+            x, num_filter=4, kernel=(3, 3), num_group=4, stride=(2, 2), pad=(1, 1), name="layer"
+        ),
     ),
     "convolution_depthwise_twofold": (
         IMAGE, lambda s, x: s.Convolution(x, num_filter=8, kernel=(3, 3), num_group=4, no_bias=True, name="layer"),
@@ -77,7 +81,10 @@ CASES: dict[str, Case] = {
     ),
     "average_full_excludes_padding": (
         (1, 2, 8, 10),
-        _pool(kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type="avg", pooling_convention="full", count_include_pad=False),
+        _pool(
+            kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type="avg", pooling_convention="full",
+            count_include_pad=False,
+        ),
     ),
     "global_average": (IMAGE, _pool(kernel=(1, 1), global_pool=True, pool_type="avg")),
     "global_max": (IMAGE, _pool(global_pool=True, pool_type="max", kernel=(2, 2), pad=(1, 1), stride=(2, 2))),
@@ -101,7 +108,9 @@ CASES: dict[str, Case] = {
     "subtract": (IMAGE, lambda s, x: s.elemwise_sub(x, s.relu(x, name="other"), name="layer")),
     "multiply_broadcast": (
         IMAGE,
-        lambda s, x: s.broadcast_mul(x, s.Pooling(x, global_pool=True, kernel=(1, 1), pool_type="avg", name="o"), name="layer"),
+        lambda s, x: s.broadcast_mul(
+            x, s.Pooling(x, global_pool=True, kernel=(1, 1), pool_type="avg", name="other"), name="layer"
+        ),
     ),
     "divide": (IMAGE, lambda s, x: s.broadcast_div(x, s.sigmoid(x, name="other"), name="layer")),
     "maximum": (IMAGE, lambda s, x: s.broadcast_maximum(x, s.tanh(x, name="other"), name="layer")),

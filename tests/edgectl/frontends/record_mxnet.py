@@ -93,7 +93,7 @@ def old_file(arrays: Arrays, magic: int | None) -> bytes:
 
 
 def old_symbol(text: str, oldest: bool) -> str:
-    """The symbol as MXNet 0.9-0.12 ("attr") or before ("param" beside user attributes, no auxiliary inputs) wrote it."""
+    """The symbol as MXNet 0.9-0.12 ("attr") or before ("param" beside users' attributes, no auxiliary inputs) did."""
     document = json.loads(text)
     states = {
         edge[0] for node in document["nodes"] if node["op"] == "BatchNorm" for edge in node["inputs"][3:] if oldest
@@ -104,8 +104,11 @@ def old_symbol(text: str, oldest: bool) -> str:
     for index in kept:
         node = document["nodes"][index]
         attributes = node.pop("attrs", {})
-        edges = [[place[edge[0]], edge[1], *([] if oldest else edge[2:])] for edge in node["inputs"] if edge[0] in place]
-        own = {"param": attributes, "attr": {"lr_mult": "1.0"}, "backward_source_id": -1} if oldest else {"attr": attributes}
+        length = 2 if oldest else 3
+        edges = [[place[edge[0]], *edge[1:length]] for edge in node["inputs"] if edge[0] in place]
+        own: dict[str, Any] = {"attr": attributes}
+        if oldest:
+            own = {"param": attributes, "attr": {"lr_mult": "1.0"}, "backward_source_id": -1}
         nodes.append({**node, **own, "inputs": edges})
     heads = [[place[head[0]], head[1], *([] if oldest else [0])] for head in document["heads"]]
     variables = [index for index, node in enumerate(nodes) if node["op"] == "null"]

@@ -1,0 +1,89 @@
+"""Photographs to input tensors, by a model's preprocessing."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from edgectl.errors import UsageError
+from edgectl.graph import Preprocessing
+
+DEFAULT_IMAGE = Path(__file__).parent / "data" / "images" / "cat.jpg"
+"""The photograph that ships: a cat (see NOTICE)."""
+
+
+def read_pixels(path: str | os.PathLike[str]) -> Image.Image:
+    """A photograph as an upright RGB image; transparency is laid on white. Raises UsageError where it is unreadable."""
+    name = os.fspath(path)
+    try:
+        # Pillow warns of decompression bombs from 89 million pixels and raises from twice that: refuse at the warning.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(name) as image:
+                upright = ImageOps.exif_transpose(image)
+                return _opaque(upright).convert("RGB")
+    except FileNotFoundError:
+        raise UsageError(f"there is no image {name}; give the path of a photograph (JPEG, PNG, ...)") from None
+    # Pillow's decoders raise all of these on damaged files.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, Warning) as error:
+        raise UsageError(f"cannot read {name} as an image ({error}); give a sound JPEG or PNG file") from error
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    if "transparency" not in image.info and image.mode not in ("RGBA", "LA", "PA", "RGBa", "La"):
+        return image
+    transparent = image.convert("RGBA")
+    white = Image.new("RGBA", transparent.size, "white")
+    return Image.alpha_composite(white, transparent)
+
+
+def resized(image: Image.Image, how: Preprocessing) -> Image.Image:
+    """The short side resized to `how.resize` (bilinear) and the centre cropped to `how.crop`, (height, width).
+
+    A crop larger than `how.resize` widens it; `how.resize` 0 stretches the whole image to the crop.
+    """
+    height, width = how.crop
+    if how.resize == 0:
+        return image.resize((width, height), Image.Resampling.BILINEAR)
+    ratio = max(how.resize, height, width) / min(image.size)
+    scaled = image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BILINEAR)
+    left, top = (scaled.width - width) // 2, (scaled.height - height) // 2
+    return scaled.crop((left, top, left + width, top + height))
+
+
+def normalised(pixels: np.ndarray, how: Preprocessing) -> np.ndarray:
+    """uint8 pixels (N, H, W, C) in RGB order -> float32 (N, C, H, W): (pixels / 255 - mean) / std per channel.
+
+    Raises UsageError where the pixels' size or channels are not the model's.
+    """
+    expected = (*how.crop, len(how.mean))
+    if pixels.ndim != 4 or pixels.shape[1:] != expected or pixels.dtype != np.uint8:
+        shape = ", ".join(map(str, expected))
+        raise UsageError(f"pixels are {pixels.dtype}{list(pixels.shape)}, the model needs uint8[N, {shape}]")
+    channels = pixels[..., ::-1] if how.channel_order == "BGR" else pixels
+    mean, deviation = np.asarray(how.mean, np.float32), np.asarray(how.std, np.float32)
+    scaled = (channels.astype(np.float32) / np.float32(255) - mean) / deviation
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def load_image(path: str | os.PathLike[str], how: Preprocessing) -> np.ndarray:
+    """A photograph as the input of a model: float32 (1, C, H, W). Raises UsageError where it is unreadable."""
+    return load_images([path], how)
+
+
+def load_images(paths: Sequence[str | os.PathLike[str]], how: Preprocessing) -> np.ndarray:
+    """Photographs as one batch: float32 (N, C, H, W). Raises UsageError where one is unreadable."""
+    pixels = [_channels(resized(read_pixels(path), how), len(how.mean)) for path in paths]
+    return normalised(np.stack(pixels), how)
+
+
+def _channels(image: Image.Image, count: int) -> np.ndarray:
+    if count not in (1, 3):
+        raise UsageError(f"the model takes {count} channels, a photograph has 1 or 3; give the tensor as .npz instead")
+    pixels = np.asarray(image.convert("L" if count == 1 else "RGB"))
+    return pixels.reshape(image.height, image.width, count)

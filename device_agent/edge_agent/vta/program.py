@@ -19,6 +19,21 @@ ELEMENT_DTYPES = {"int8": 1, "int32": 4, "uint32": 4}
 """Bytes of the scalars that DRAM tensors are made of."""
 
 
+MAXIMUM_TENSOR_BYTES = 1 << 30
+"""All tensors of a program together: what the masters of a Zynq-7000 build can address (vta-facts 7.2)."""
+
+
+def element_type(memory: Memory, config: Config) -> tuple[str, tuple[int, ...]]:
+    """Scalar dtype and axes of one DRAM element of a memory. Raises ProgramError on widths without a dtype."""
+    if memory is Memory.UOP:
+        return "uint32", ()
+    width = {Memory.WGT: config.wgt_width, Memory.ACC: config.acc_width}.get(memory, config.inp_width)
+    if width not in (8, 32):
+        raise ProgramError(f"{memory.name} scalars of {width} bits, as in '{config.name}', have no dtype")
+    axes = (config.block, config.block) if memory is Memory.WGT else (config.batch, config.block)
+    return f"int{width}", axes
+
+
 class Role(str, Enum):
     """What a program's DRAM tensor is for."""
 
@@ -110,10 +125,11 @@ class Program:
             twice = next(name for name in names if names.count(name) > 1)
             raise ProgramError(f"program '{self.name}' has two tensors named '{twice}'")
         for index, tensor in enumerate(self.tensors):
-            element = config.element_bytes(tensor.memory)
-            if tensor.nbytes == 0 or tensor.nbytes % element:
-                raise ProgramError(f"tensor '{tensor.name}' of program '{self.name}' has {tensor.nbytes} bytes, "
-                                   f"not a positive multiple of {tensor.memory.name}'s {element}")
+            dtype, axes = element_type(tensor.memory, config)
+            inner = tensor.shape[len(tensor.shape) - len(axes):]
+            if tensor.dtype != dtype or inner != axes or tensor.nbytes == 0:
+                raise ProgramError(f"tensor '{tensor.name}' of program '{self.name}' is {tensor.dtype} {tensor.shape}; "
+                                   f"{tensor.memory.name} elements are {dtype}, the last axes being {axes}")
             given = len(self.constants[index]) if index in self.constants else None
             wanted = tensor.nbytes if tensor.role is Role.CONSTANT else None
             if given != wanted:
@@ -121,6 +137,10 @@ class Program:
                                    f"{wanted} bytes of data, the program has {given}")
         if not set(self.constants) <= set(range(len(self.tensors))):
             raise ProgramError(f"program '{self.name}' has data for tensors that it does not have")
+        total = sum(tensor.nbytes for tensor in self.tensors)
+        if total > MAXIMUM_TENSOR_BYTES:
+            raise ProgramError(f"the tensors of program '{self.name}' have {total} bytes, at most "
+                               f"{MAXIMUM_TENSOR_BYTES} are accepted")
         previous = -1
         for relocation in self.relocations:
             if not previous < relocation.instruction < len(words):

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.bundle import read_bundle
 from edge_agent.boards import BoardProfile, profile
+from edge_agent.bundle import read_bundle
 from edge_agent.runtime.compatibility import AGENT_PROTOCOL
 from edge_agent.version import VERSION
 from edge_agent.vta.counters import Counters
@@ -90,8 +90,12 @@ def build(
 
 
 def build_integer(
-    integer: Model, board: str | BoardProfile = "sim", weights: str = "", progress: Progress | None = None,
-    calibrated_on: str = "", stages: _Stages | None = None,
+    integer: Model,
+    board: str | BoardProfile = "sim",
+    weights: str = "",
+    progress: Progress | None = None,
+    calibrated_on: str = "",
+    stages: _Stages | None = None,
 ) -> Build:
     """Compile an integer Model for a board: see `build`."""
     stages = stages or _Stages(progress)
@@ -101,7 +105,8 @@ def build_integer(
         parts = partition(integer, config)
         programs = {
             step.name: compile_program(step.name, step.layers, step.outputs, config)
-            for step in parts.steps if isinstance(step, AcceleratorStep)
+            for step in parts.steps
+            if isinstance(step, AcceleratorStep)
         }
         for program in programs.values():
             verify(program, target.features)
@@ -139,7 +144,9 @@ def build_integer(
         }
         data = write_bundle(manifest, members)
     sealed = read_bundle(data)
-    return Build(data, sealed.digest, dict(sealed.manifest), integer, tuple(programs.values()), parts.fallbacks, stages.seconds)
+    return Build(
+        data, sealed.digest, dict(sealed.manifest), integer, tuple(programs.values()), parts.fallbacks, stages.seconds
+    )
 
 
 def _member(program: str) -> str:
@@ -156,13 +163,17 @@ def _schedule(
     ]
 
 
-def golden_sample(model: Model, observed: list[str], pack: Pack, seed: int = 0) -> tuple[dict[str, Any], dict[str, bytes]]:
+def golden_sample(
+    model: Model, observed: list[str], pack: Pack, seed: int = 0
+) -> tuple[dict[str, Any], dict[str, bytes]]:
     """A seeded input and what the interpreter makes of it: (manifest entry, bundle members).
 
     Inputs are whole multiples of the model's input scale, so that quantizing them is exact on every processor.
     """
     generator = np.random.default_rng(seed)
-    inputs, members, values = {}, {}, {}
+    inputs: dict[str, np.ndarray] = {}
+    members: dict[str, bytes] = {}
+    values: dict[str, np.ndarray] = {}
     for name, declared in model.inputs.items():
         inputs[name] = _golden_input(model, name, declared.shape, generator).astype(declared.dtype)
         members[f"golden/input_{len(members)}.npy"] = array_member(inputs[name])
@@ -176,7 +187,7 @@ def golden_sample(model: Model, observed: list[str], pack: Pack, seed: int = 0) 
     for name in observed:
         value = values[name] if name in values else pack.evaluate(values[name.removesuffix(".packed")])
         integers[name] = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
-    recorded = {}
+    recorded: dict[str, dict[str, Any]] = {}
     for name, value in outputs.items():
         member = f"golden/output_{len(recorded)}.npy"
         members[member] = array_member(value)

@@ -23,7 +23,8 @@ def write_bundle(manifest: Mapping[str, Any], members: Mapping[str, bytes]) -> b
         "schema": SCHEMA_VERSION,
         **manifest,
         "members": {
-            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in sorted(members.items())
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in sorted(members.items())
         },
     }
     file = io.BytesIO()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class EdgectlError(Exception):
-    """Base of every error the controller raises on purpose. The message says what, with which values, and the repair."""
+    """Base of every error the controller raises on purpose: what is wrong, both values, and the repair."""
 
     exit_code = 1
 

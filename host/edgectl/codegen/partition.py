@@ -70,11 +70,14 @@ def unsupported(node: Node, model: Model, types: dict[str, TensorType], config: 
         "its weights are not constant": all(name in model.parameters for name in node.inputs[1:3]),
         f"it has {operator.groups} groups": operator.groups == 1,
         f"it has {x.shape[1]} input channels, fewer than a block of {config.block}": x.shape[1] >= config.block,
-        f"its shift is {operator.shift}, the hardware does right up to {MAXIMUM_SHIFT}": abs(operator.shift) <= MAXIMUM_SHIFT,
-        f"its residual's shift is {operator.residual_shift}":
-            -MAXIMUM_SHIFT <= operator.residual_shift <= MAXIMUM_RESIDUAL_SHIFT,
+        f"its shift is {operator.shift}, the hardware does up to {MAXIMUM_SHIFT}": abs(operator.shift) <= MAXIMUM_SHIFT,
+        f"its residual's shift is {operator.residual_shift}": -MAXIMUM_SHIFT
+        <= operator.residual_shift
+        <= MAXIMUM_RESIDUAL_SHIFT,
         f"its padding {operator.padding} exceeds {MAXIMUM_PAD}": max(operator.padding) <= MAXIMUM_PAD,
-        f"its padding {operator.padding} is wider than its kernel": max(operator.padding) < max(weight.shape[2:]) or not any(operator.padding),
+        f"its padding {operator.padding} is as wide as its kernel": all(
+            pad < kernel for pad, kernel in zip(operator.padding, weight.shape[2:] * 2, strict=True)
+        ),
         f"its batch of {x.shape[0]} does not divide by {config.batch}": x.shape[0] % config.batch == 0,
     }
     for reason, holds in checks.items():
@@ -134,7 +137,9 @@ class _Builder:
 
     def steps(self) -> list[CpuStep | AcceleratorStep]:
         return [
-            self._accelerator_step(number, group) if group[0].name in self._on_accelerator else self._cpu_step(number, group)
+            self._accelerator_step(number, group)
+            if group[0].name in self._on_accelerator
+            else self._cpu_step(number, group)
             for number, group in enumerate(self._groups())
         ]
 
@@ -170,12 +175,16 @@ class _Builder:
         layers = tuple(layer_of(node, self._model, self._types, self._config) for node in group)
         read = [name for node in group for name in (node.inputs[0], *node.inputs[3:]) if name not in inside]
         outputs = [
-            packed(node.name) for node in group
-            if self._read_elsewhere(node.name, inside, True) or self._read_elsewhere(node.name, inside, False)
+            packed(node.name)
+            for node in group
+            if self._read_elsewhere(node.name, inside, True)
+            or self._read_elsewhere(node.name, inside, False)
             or node.name in self._model.outputs
         ]
         self.observed += outputs
-        return AcceleratorStep(f"program{number}", layers, tuple(dict.fromkeys(packed(name) for name in read)), tuple(outputs))
+        return AcceleratorStep(
+            f"program{number}", layers, tuple(dict.fromkeys(packed(name) for name in read)), tuple(outputs)
+        )
 
     def _cpu_step(self, number: int, group: list[Node]) -> CpuStep:
         inside = {node.name for node in group}
@@ -192,15 +201,20 @@ class _Builder:
                     inputs[name] = self._types[name]
         packs = [
             Node(packed(node.name), self._pack, (node.name,), node.source)
-            for node in group if self._read_elsewhere(node.name, inside, True)
+            for node in group
+            if self._read_elsewhere(node.name, inside, True)
         ]
         outputs = [node.name for node in packs]
         outputs += [
-            node.name for node in group
+            node.name
+            for node in group
             if self._read_elsewhere(node.name, inside, False) or node.name in self._model.outputs
         ]
         integers = [
-            name for node in group if isinstance(node.operator, Dequantize) for name in node.inputs
+            name
+            for node in group
+            if isinstance(node.operator, Dequantize)
+            for name in node.inputs
             if name in inside and name not in outputs
         ]
         outputs += list(dict.fromkeys(integers))

@@ -61,8 +61,14 @@ def window_output(size: int, kernel: int, stride: int, before: int, after: int, 
 
 
 def window_type(
-    x: TensorType, channels: int, kernel: tuple[int, int], strides: tuple[int, int], padding: Padding,
-    dilation: tuple[int, int], dtype: str, what: str,
+    x: TensorType,
+    channels: int,
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    padding: Padding,
+    dilation: tuple[int, int],
+    dtype: str,
+    what: str,
 ) -> TensorType:
     """Type of a convolution's or pooling's output; raises ModelError where the window does not fit."""
     require(len(x.shape) == 4, f"{what} needs an NCHW input, got {x}")

@@ -22,7 +22,7 @@ class BatchNorm(Operator):
 
     def infer(self, x: TensorType, *statistics: TensorType) -> TensorType:  # type: ignore[override]
         for array in statistics:
-            require(array.shape == (x.shape[1],), f"batch_norm of {x.shape[1]} channels got an array of shape {array.shape}")
+            require(array.shape == (x.shape[1],), f"batch_norm of {x.shape[1]} channels got an array {array.shape}")
         return x
 
     def affine(

@@ -11,8 +11,13 @@ from edgectl.operators.windows import convolve
 
 
 def convolution_type(
-    x: TensorType, weight: TensorType, strides: tuple[int, int], padding: Padding, dilation: tuple[int, int],
-    groups: int, dtype: str,
+    x: TensorType,
+    weight: TensorType,
+    strides: tuple[int, int],
+    padding: Padding,
+    dilation: tuple[int, int],
+    groups: int,
+    dtype: str,
 ) -> TensorType:
     """Output type of a convolution of `x` (NCHW) with `weight` (O, C/groups, KH, KW); raises ModelError."""
     require(len(weight.shape) == 4, f"convolution needs OIHW weights, got {weight}")
@@ -28,7 +33,7 @@ def convolution_type(
 
 @dataclass(frozen=True)
 class Convolution(Operator):
-    """inputs: x (N, C, H, W), weight (O, C/groups, KH, KW), optional bias (O). Cross-correlation, as in every framework."""
+    """inputs: x (N, C, H, W), weight (O, C/groups, KH, KW), optional bias (O). Cross-correlation, as everywhere."""
 
     kind = "convolution"
     strides: tuple[int, int] = (1, 1)

@@ -9,8 +9,14 @@ import numpy as np
 from edgectl.errors import ModelError
 from edgectl.operators.base import Operator, TensorType, require
 
-BINARY_FUNCTIONS = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
-                    "maximum": np.maximum, "minimum": np.minimum}
+BINARY_FUNCTIONS = {
+    "add": np.add,
+    "subtract": np.subtract,
+    "multiply": np.multiply,
+    "divide": np.divide,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+}
 
 
 @dataclass(frozen=True)

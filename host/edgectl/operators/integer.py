@@ -41,8 +41,10 @@ class IntegerConvolution(Operator):
 
     def infer(self, x: TensorType, weight: TensorType, bias: TensorType, *residual: TensorType) -> TensorType:  # type: ignore[override]
         out = convolution_type(x, weight, self.strides, self.padding, self.dilation, self.groups, "int8")
-        require(x.dtype == weight.dtype == "int8" and bias.dtype == "int32",
-                f"integer_convolution needs int8, int8, int32, got {x}, {weight}, {bias}")
+        require(
+            x.dtype == weight.dtype == "int8" and bias.dtype == "int32",
+            f"integer_convolution needs int8, int8, int32, got {x}, {weight}, {bias}",
+        )
         for other in residual:
             require(other == out, f"residual is {other}, the convolution's output {out}")
         return out
@@ -50,7 +52,9 @@ class IntegerConvolution(Operator):
     def accumulate(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, *residual: np.ndarray) -> np.ndarray:
         """The int32 accumulator before the shift."""
         exact = exact_float(weight)
-        product = convolve(x.astype(exact), weight.astype(exact), self.strides, self.padding, self.dilation, self.groups)
+        product = convolve(
+            x.astype(exact), weight.astype(exact), self.strides, self.padding, self.dilation, self.groups
+        )
         total = product.astype(np.int32) + bias.reshape(1, -1, 1, 1)
         if residual:
             total += rounding_shift(residual[0].astype(np.int32), -self.residual_shift)
@@ -68,8 +72,10 @@ class IntegerDense(Operator):
 
     def infer(self, x: TensorType, weight: TensorType, bias: TensorType) -> TensorType:  # type: ignore[override]
         require(len(x.shape) == 2 and x.shape[1] == weight.shape[1], f"integer_dense of {x} with {weight}")
-        require(x.dtype == weight.dtype == "int8" and bias.dtype == "int32",
-                f"integer_dense needs int8, int8, int32, got {x}, {weight}, {bias}")
+        require(
+            x.dtype == weight.dtype == "int8" and bias.dtype == "int32",
+            f"integer_dense needs int8, int8, int32, got {x}, {weight}, {bias}",
+        )
         return TensorType((x.shape[0], weight.shape[0]), "int32")
 
     def evaluate(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:  # type: ignore[override]
@@ -110,8 +116,10 @@ class IntegerAffine(Operator):
     high: int = 127
 
     def infer(self, x: TensorType, multiplier: TensorType, offset: TensorType) -> TensorType:  # type: ignore[override]
-        require(x.dtype == "int8" and multiplier.dtype == offset.dtype == "int32" and len(x.shape) == 4,
-                f"integer_affine needs int8 NCHW, int32, int32, got {x}, {multiplier}, {offset}")
+        require(
+            x.dtype == "int8" and multiplier.dtype == offset.dtype == "int32" and len(x.shape) == 4,
+            f"integer_affine needs int8 NCHW, int32, int32, got {x}, {multiplier}, {offset}",
+        )
         require(multiplier.shape == offset.shape == (x.shape[1],), f"integer_affine of {x} with {multiplier}, {offset}")
         return x
 

@@ -10,7 +10,7 @@ from edgectl.operators.base import Operator, TensorType, require
 
 
 def rounding_shift(x: np.ndarray, shift: int) -> np.ndarray:
-    """x * 2**-shift for int32 `x`: a right shift rounds half up ((x + 2**(shift-1)) >> shift), a negative one is exact."""
+    """x * 2**-shift for int32 `x`: to the right rounding half up, (x + 2**(shift-1)) >> shift; to the left exactly."""
     if shift > 0:
         return (x + np.int32(1 << (shift - 1))) >> np.int32(shift)
     return x << np.int32(-shift)

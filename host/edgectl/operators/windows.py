@@ -36,7 +36,11 @@ UNFOLDED_BYTES = 4 << 20
 
 
 def convolve(
-    x: np.ndarray, weight: np.ndarray, strides: tuple[int, int], padding: Padding, dilation: tuple[int, int],
+    x: np.ndarray,
+    weight: np.ndarray,
+    strides: tuple[int, int],
+    padding: Padding,
+    dilation: tuple[int, int],
     groups: int,
 ) -> np.ndarray:
     """Grouped cross-correlation of float arrays by BLAS: x (N, C, H, W), weight (O, C/groups, KH, KW) of one dtype."""

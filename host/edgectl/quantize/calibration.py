@@ -63,7 +63,9 @@ def observe(
     }
 
 
-def synthetic_images(preprocessing: Preprocessing | None, shape: tuple[int, ...], count: int = 16, seed: int = 0) -> np.ndarray:
+def synthetic_images(
+    preprocessing: Preprocessing | None, shape: tuple[int, ...], count: int = 16, seed: int = 0
+) -> np.ndarray:
     """Float32 (count, C, H, W) that look to a network like normalised photographs: smooth random fields with the
     1/f spectrum of natural images, in 0..1, normalised by the model's statistics (ImageNet's where it has none)."""
     generator = np.random.default_rng(seed)

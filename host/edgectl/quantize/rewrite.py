@@ -87,7 +87,12 @@ class Rewriter:
             if node.name in self._model.outputs and node.name not in new:
                 new[node.name] = f"{node.name}.integer"
         return [
-            Node(new.get(node.name, node.name), node.operator, tuple(new.get(name, name) for name in node.inputs), node.source)
+            Node(
+                new.get(node.name, node.name),
+                node.operator,
+                tuple(new.get(name, name) for name in node.inputs),
+                node.source,
+            )
             for node in self._nodes
         ]
 
@@ -179,12 +184,20 @@ class Rewriter:
         if shift > MAXIMUM_SHIFT:
             shift, out_scale = MAXIMUM_SHIFT, scale * 2.0**MAXIMUM_SHIFT
         integer = IntegerConvolution(
-            operator.strides, operator.padding, operator.dilation, operator.groups, shift,
-            low=-127 if bound is None else 0, high=_upper(bound, out_scale),
+            operator.strides,
+            operator.padding,
+            operator.dilation,
+            operator.groups,
+            shift,
+            low=-127 if bound is None else 0,
+            high=_upper(bound, out_scale),
             residual_shift=residual[1] if residual else 0,
         )
-        inputs = [x.name, self._constant(f"{node.name}.weight_int8", quantized(weight, weight_scale)),
-                  self._constant(f"{node.name}.bias_int32", self._bias(node, scale, len(weight)))]
+        inputs = [
+            x.name,
+            self._constant(f"{node.name}.weight_int8", quantized(weight, weight_scale)),
+            self._constant(f"{node.name}.bias_int32", self._bias(node, scale, len(weight))),
+        ]
         if residual is not None:
             inputs.append(residual[0].name)
         self._int8[value] = Form(self._emit(value, integer, tuple(inputs), node.label), out_scale)
@@ -211,8 +224,11 @@ class Rewriter:
         weight = self._model.parameters[node.inputs[1]]
         weight_scale = float(np.abs(weight).max()) / 127 or 1.0
         scale = x.scale * weight_scale
-        inputs = (x.name, self._constant(f"{node.name}.weight_int8", quantized(weight, weight_scale)),
-                  self._constant(f"{node.name}.bias_int32", self._bias(node, scale, len(weight))))
+        inputs = (
+            x.name,
+            self._constant(f"{node.name}.weight_int8", quantized(weight, weight_scale)),
+            self._constant(f"{node.name}.bias_int32", self._bias(node, scale, len(weight))),
+        )
         name = self._emit(f"{node.name}.int32", IntegerDense(), inputs, node.label)
         self._int32[node.name] = Form(name, scale)
         value, bound = self._clip_after(node.name)
@@ -222,7 +238,7 @@ class Rewriter:
         return True
 
     def _batch_norm(self, node: Node) -> bool:
-        """Stand-alone batch normalisation [ReLU]: per-channel multiply-add; on the input itself, part of its quantization."""
+        """Stand-alone batch normalisation [ReLU]: per-channel multiply-add; on the input, part of its quantization."""
         operator = node.operator
         assert isinstance(operator, BatchNorm)
         if not self._is_constant(*node.inputs[1:]) or len(self._types[node.name].shape) != 4:
@@ -240,8 +256,11 @@ class Rewriter:
         largest = max(float(np.abs(factors).max()), float(np.abs(offset).max()) / scale / 256, 2.0**-AFFINE_BITS)
         shift = AFFINE_BITS - 1 - int(np.floor(np.log2(largest)))
         shift = min(max(shift, 0), 24)
-        inputs = (x.name, self._constant(f"{node.name}.multiplier", np.rint(factors * 2.0**shift).astype(np.int32)),
-                  self._constant(f"{node.name}.offset", np.rint(offset / scale * 2.0**shift).astype(np.int32)))
+        inputs = (
+            x.name,
+            self._constant(f"{node.name}.multiplier", np.rint(factors * 2.0**shift).astype(np.int32)),
+            self._constant(f"{node.name}.offset", np.rint(offset / scale * 2.0**shift).astype(np.int32)),
+        )
         affine = IntegerAffine(shift, low=-127 if bound is None else 0, high=_upper(bound, scale))
         self._int8[value] = Form(self._emit(value, affine, inputs, node.label), scale)
         self._finish_chain(node.name, value)
@@ -264,7 +283,9 @@ class Rewriter:
         scale = self._observed_scale(value, unit)
         shift = power_of_two_ratio(scale, unit)
         assert shift is not None, "the scale was chosen as a power of two of the accumulator's"
-        add = IntegerAdd(max(ratio, 0), max(-ratio, 0), shift, low=-127 if bound is None else 0, high=_upper(bound, scale))
+        add = IntegerAdd(
+            max(ratio, 0), max(-ratio, 0), shift, low=-127 if bound is None else 0, high=_upper(bound, scale)
+        )
         self._int8[value] = Form(self._emit(value, add, (first.name, second.name), node.label), scale)
         self._finish_chain(node.name, value)
         return True
@@ -295,8 +316,11 @@ class Rewriter:
             return False
         parts = []
         for number, (form, shift) in enumerate(zip(forms, shifts, strict=True)):
-            parts.append(form.name if not shift else
-                         self._emit(f"{node.name}.part{number}", Requantize(shift), (form.name,), node.label))
+            parts.append(
+                form.name
+                if not shift
+                else self._emit(f"{node.name}.part{number}", Requantize(shift), (form.name,), node.label)
+            )
         self._int8[node.name] = Form(self._emit(node.name, node.operator, tuple(parts), node.label), coarsest)
         return True
 

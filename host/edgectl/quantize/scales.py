@@ -1,4 +1,4 @@
-"""Chooses scales: powers of two (times the mantissa an accumulator already has) that lose the least on what was observed."""
+"""Chooses scales: powers of two (times an accumulator's mantissa) that lose the least on what was observed."""
 
 from __future__ import annotations
 

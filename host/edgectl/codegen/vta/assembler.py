@@ -18,6 +18,16 @@ Span = tuple[int, int]
 """[begin, end) of an on-chip memory."""
 
 
+def _with_tokens(instruction: Instruction, flags: set[str]) -> Instruction:
+    return replace(
+        instruction,
+        pop_prev="pop_prev" in flags,
+        pop_next="pop_next" in flags,
+        push_prev="push_prev" in flags,
+        push_next="push_next" in flags,
+    )
+
+
 class Assembler:
     """Collects one program. Methods append one instruction each; tokens follow from what instructions touch."""
 
@@ -59,14 +69,32 @@ class Assembler:
         self._instructions.append(instruction)
         return self._dependences.add(module)
 
-    def load(self, memory: Memory, tensor: int, sram: int, dram: int, rows: int, columns: int, stride: int,
-             pad_left: int = 0, pad_right: int = 0) -> None:
+    def load(
+        self,
+        memory: Memory,
+        tensor: int,
+        sram: int,
+        dram: int,
+        rows: int,
+        columns: int,
+        stride: int,
+        pad_left: int = 0,
+        pad_right: int = 0,
+    ) -> None:
         """LOAD of INP or WGT: `rows` of `columns` elements, `stride` elements apart in DRAM, zeros left and right."""
         store = self._dependences.latest_store(tensor)
         if not self._dependences.knows(Module.LOAD, store):
             self._relay(store)
-        instruction = Load(memory=memory, sram_base=sram, dram_base=dram, y_size=rows, x_size=columns, x_stride=stride,
-                           x_pad_0=pad_left, x_pad_1=pad_right)
+        instruction = Load(
+            memory=memory,
+            sram_base=sram,
+            dram_base=dram,
+            y_size=rows,
+            x_size=columns,
+            x_stride=stride,
+            x_pad_0=pad_left,
+            x_pad_1=pad_right,
+        )
         index = self._append(instruction, Module.LOAD, tensor)
         if not self._dependences.knows(Module.LOAD, store):
             self._dependences.wait(index, self._dependences.latest(Module.COMPUTE))
@@ -78,16 +106,22 @@ class Assembler:
             self._dependences.wait(self._no_op(), store)
 
     def _no_op(self) -> int:
-        return self._append(Load(memory=Memory.UOP, sram_base=0, dram_base=0, y_size=0, x_size=0, x_stride=0), Module.COMPUTE)
+        return self._append(
+            Load(memory=Memory.UOP, sram_base=0, dram_base=0, y_size=0, x_size=0, x_stride=0), Module.COMPUTE
+        )
 
     def load_accumulator(self, tensor: int, sram: int, dram: int, elements: int) -> None:
         """LOAD of ACC elements that lie together."""
-        instruction = Load(memory=Memory.ACC, sram_base=sram, dram_base=dram, y_size=1, x_size=elements, x_stride=elements)
+        instruction = Load(
+            memory=Memory.ACC, sram_base=sram, dram_base=dram, y_size=1, x_size=elements, x_stride=elements
+        )
         index = self._append(instruction, Module.COMPUTE, tensor)
         self._dependences.write(index, Memory.OUT, sram, sram + elements)
 
     def _load_micro_ops(self, sram: int, dram: int, elements: int) -> None:
-        instruction = Load(memory=Memory.UOP, sram_base=sram, dram_base=dram, y_size=1, x_size=elements, x_stride=elements)
+        instruction = Load(
+            memory=Memory.UOP, sram_base=sram, dram_base=dram, y_size=1, x_size=elements, x_stride=elements
+        )
         self._append(instruction, Module.COMPUTE, self._micro_op_tensor)
 
     def gemm(self, gemm: Gemm, sequence: bytes, acc: Span, inp: Span | None = None, wgt: Span | None = None) -> None:
@@ -108,7 +142,9 @@ class Assembler:
 
     def store(self, tensor: int, sram: int, dram: int, rows: int, columns: int, stride: int) -> None:
         """STORE of OUT: `rows` of `columns` elements, dense on chip, `stride` elements apart in DRAM."""
-        instruction = Store(memory=Memory.OUT, sram_base=sram, dram_base=dram, y_size=rows, x_size=columns, x_stride=stride)
+        instruction = Store(
+            memory=Memory.OUT, sram_base=sram, dram_base=dram, y_size=rows, x_size=columns, x_stride=stride
+        )
         index = self._append(instruction, Module.STORE, tensor)
         self._dependences.read(index, Memory.OUT, sram, sram + rows * columns)
         self._dependences.stored(index, tensor)
@@ -131,7 +167,7 @@ class Assembler:
         tensors = list(self._tensors)
         tensors[self._micro_op_tensor] = replace(tensors[self._micro_op_tensor], shape=(len(image) // MICRO_OP_BYTES,))
         flagged = [
-            replace(instruction, **dict.fromkeys(flags, True))
+            _with_tokens(instruction, flags)
             for instruction, flags in zip(self._instructions, self._dependences.flags, strict=True)
         ]
         words = encode_stream(flagged, self.config)

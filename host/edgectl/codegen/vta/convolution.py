@@ -14,7 +14,14 @@ from edgectl.codegen.vta.assembler import Assembler, Span
 from edgectl.codegen.vta.layers import Activation, ConvolutionLayer, pack_bias, pack_weight
 from edgectl.codegen.vta.loops import Base, Dimension, nests
 from edgectl.codegen.vta.slots import Slots
-from edgectl.codegen.vta.tiling import IDENTITY_ELEMENTS, Problem, Tiling, choose_tiling, residual_elements, slot_elements
+from edgectl.codegen.vta.tiling import (
+    IDENTITY_ELEMENTS,
+    Problem,
+    Tiling,
+    choose_tiling,
+    residual_elements,
+    slot_elements,
+)
 from edgectl.errors import CompileError
 
 IDENTITY = "identity"
@@ -40,7 +47,14 @@ def problem_of(layer: ConvolutionLayer, config: Config) -> Problem:
 
 def packed_shape(activation: Activation, config: Config) -> tuple[int, ...]:
     """Shape of an activation in DRAM: (N/batch, ceil(C/block), H, W, batch, block)."""
-    return (activation.outer, activation.blocks(config.block), activation.height, activation.width, config.batch, config.block)
+    return (
+        activation.outer,
+        activation.blocks(config.block),
+        activation.height,
+        activation.width,
+        config.batch,
+        config.block,
+    )
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,9 @@ def _ranges(extent: int, step: int) -> list[Range]:
 class ConvolutionEmitter:
     """Emits `layer` into `assembler` under `tiling`. The roles say how its activations are declared."""
 
-    def __init__(self, assembler: Assembler, layer: ConvolutionLayer, roles: dict[str, Role], tiling: Tiling | None = None) -> None:
+    def __init__(
+        self, assembler: Assembler, layer: ConvolutionLayer, roles: dict[str, Role], tiling: Tiling | None = None
+    ) -> None:
         self._assembler = assembler
         self._layer = layer
         self._config = assembler.config
@@ -92,7 +108,9 @@ class ConvolutionEmitter:
         self._out = declare(layer.out)
         self._weight = assembler.constant(f"{layer.name}.weight", Memory.WGT, pack_weight(layer.weight, config.block))
         rounding = 1 << (layer.shift - 1) if layer.shift > 0 else 0
-        self._bias_values = pack_bias(layer.bias.astype(np.int64) + rounding, config.batch, config.block).astype(np.int32)
+        self._bias_values = pack_bias(layer.bias.astype(np.int64) + rounding, config.batch, config.block).astype(
+            np.int32
+        )
         self._has_bias = bool(self._bias_values.any())
         if self._has_bias:
             self._bias = assembler.constant(f"{layer.name}.bias", Memory.ACC, self._bias_values)
@@ -149,16 +167,33 @@ class ConvolutionEmitter:
     def _reset(self, span: Span) -> None:
         dimensions = (Dimension(span[1] - span[0], 1, 0, 0),)
         for nest in nests(_divided(dimensions[0]), Base(span[0], 0, 0), self._config):
-            gemm = Gemm(reset=True, uop_bgn=0, uop_end=0, iter_out=nest.outer.extent, iter_in=nest.inner.extent,
-                        dst_factor_out=nest.outer.dst, dst_factor_in=nest.inner.dst)
+            gemm = Gemm(
+                reset=True,
+                uop_bgn=0,
+                uop_end=0,
+                iter_out=nest.outer.extent,
+                iter_in=nest.inner.extent,
+                dst_factor_out=nest.outer.dst,
+                dst_factor_in=nest.inner.dst,
+            )
             self._assembler.gemm(gemm, nest.micro_ops, span)
 
     def _gemm(self, dimensions: tuple[Dimension, ...], base: Base, acc: Span, inp: Span, wgt: Span) -> None:
         for nest in nests(dimensions, base, self._config):
             outer, inner = nest.outer, nest.inner
-            gemm = Gemm(reset=False, uop_bgn=0, uop_end=0, iter_out=outer.extent, iter_in=inner.extent,
-                        dst_factor_out=outer.dst, dst_factor_in=inner.dst, src_factor_out=outer.src,
-                        src_factor_in=inner.src, wgt_factor_out=outer.wgt, wgt_factor_in=inner.wgt)
+            gemm = Gemm(
+                reset=False,
+                uop_bgn=0,
+                uop_end=0,
+                iter_out=outer.extent,
+                iter_in=inner.extent,
+                dst_factor_out=outer.dst,
+                dst_factor_in=inner.dst,
+                src_factor_out=outer.src,
+                src_factor_in=inner.src,
+                wgt_factor_out=outer.wgt,
+                wgt_factor_in=inner.wgt,
+            )
             self._assembler.gemm(gemm, nest.micro_ops, acc, inp, wgt)
 
     def _add_residual(self, tile: Tile, span: Span) -> None:
@@ -168,12 +203,20 @@ class ConvolutionEmitter:
         base = self._residual_base
         height, width = problem.out_size
         for block in range(tile.blocks):
-            row = ((tile.n * problem.out_blocks + tile.outs[0] + block) * height + tile.rows[0]) * width + tile.columns[0]
-            self._assembler.load(Memory.INP, self._residual, base + block * tile.height * tile.width, row,
-                                 tile.height, tile.width, width)
+            row = ((tile.n * problem.out_blocks + tile.outs[0] + block) * height + tile.rows[0]) * width + tile.columns[
+                0
+            ]
+            self._assembler.load(
+                Memory.INP, self._residual, base + block * tile.height * tile.width, row, tile.height, tile.width, width
+            )
         dimensions = _divided(Dimension(tile.elements, 1, 1, 0))
-        self._gemm(dimensions, Base(span[0], base, self._identity), span, (base, base + tile.elements),
-                   (self._identity, self._identity + 1))
+        self._gemm(
+            dimensions,
+            Base(span[0], base, self._identity),
+            span,
+            (base, base + tile.elements),
+            (self._identity, self._identity + 1),
+        )
         if layer.residual_shift < 0:
             self._alu_immediate(AluOpcode.ADD, 1 << (-layer.residual_shift - 1), span)
             self._alu_immediate(AluOpcode.SHR, -layer.residual_shift, span)
@@ -183,14 +226,21 @@ class ConvolutionEmitter:
     def _multiply(self, tile: Tile, ins: Range, span: Span) -> None:
         """Accumulate the input blocks `ins`: load what is not on chip, then one GEMM per group of kernel rows."""
         layer, problem = self._layer, self._problem
-        kernel_h, kernel_w = layer.kernel
+        kernel_w = layer.kernel[1]
         in_count = ins[1] - ins[0]
         wgt, wgt_present = self._wgt_slots.take((tile.outs, ins))
         wgt_span = (wgt, wgt + tile.blocks * in_count * layer.taps)
         if not wgt_present:
             stride = problem.in_blocks * layer.taps
-            self._assembler.load(Memory.WGT, self._weight, wgt, tile.outs[0] * stride + ins[0] * layer.taps,
-                                 tile.blocks, in_count * layer.taps, stride)
+            self._assembler.load(
+                Memory.WGT,
+                self._weight,
+                wgt,
+                tile.outs[0] * stride + ins[0] * layer.taps,
+                tile.blocks,
+                in_count * layer.taps,
+                stride,
+            )
         rows, columns = problem.in_rows(tile.height), problem.in_columns(tile.width)
         inp, inp_present = self._inp_slots.take((tile.n, tile.rows, tile.columns, ins))
         if not inp_present:
@@ -241,8 +291,15 @@ class ConvolutionEmitter:
         for block in range(ins[1] - ins[0]):
             row = (tile.n * problem.in_blocks + ins[0] + block) * height + top + skip * dram_step
             self._assembler.load(
-                Memory.INP, self._x, inp + (block * rows + skip) * columns, row * width + max(left, 0), inside,
-                columns - pad_left - pad_right, width * dram_step, pad_left, pad_right,
+                Memory.INP,
+                self._x,
+                inp + (block * rows + skip) * columns,
+                row * width + max(left, 0),
+                inside,
+                columns - pad_left - pad_right,
+                width * dram_step,
+                pad_left,
+                pad_right,
             )
 
     def _finish(self, tile: Tile, span: Span) -> None:
@@ -264,11 +321,28 @@ class ConvolutionEmitter:
         for nest in nests(_divided(Dimension(span[1] - span[0], 1, 1, 0)), Base(span[0], span[0], 0), self._config):
             self._alu(opcode, nest.micro_ops, nest.outer, nest.inner, span, imm)
 
-    def _alu(self, opcode: AluOpcode, micro_ops: bytes, outer: Dimension, inner: Dimension, span: Span,
-             imm: int | None = None) -> None:
-        alu = Alu(alu_opcode=opcode, use_imm=imm is not None, imm=imm or 0, uop_bgn=0, uop_end=0, iter_out=outer.extent,
-                  iter_in=inner.extent, dst_factor_out=outer.dst, dst_factor_in=inner.dst,
-                  src_factor_out=outer.src, src_factor_in=inner.src)
+    def _alu(
+        self,
+        opcode: AluOpcode,
+        micro_ops: bytes,
+        outer: Dimension,
+        inner: Dimension,
+        span: Span,
+        imm: int | None = None,
+    ) -> None:
+        alu = Alu(
+            alu_opcode=opcode,
+            use_imm=imm is not None,
+            imm=imm or 0,
+            uop_bgn=0,
+            uop_end=0,
+            iter_out=outer.extent,
+            iter_in=inner.extent,
+            dst_factor_out=outer.dst,
+            dst_factor_in=inner.dst,
+            src_factor_out=outer.src,
+            src_factor_in=inner.src,
+        )
         self._assembler.alu(alu, micro_ops, span)
 
     def _store(self, tile: Tile, acc: int) -> None:

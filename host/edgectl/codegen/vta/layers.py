@@ -60,7 +60,7 @@ class ConvolutionLayer:
 
 
 def pack_weight(weight: np.ndarray, block: int) -> np.ndarray:
-    """int8 (O, I, KH, KW) -> (ceil(O/block), ceil(I/block), KH, KW, block, block), output channel outer; zero-filled."""
+    """int8 (O, I, KH, KW) -> (ceil(O/block), ceil(I/block), KH, KW, block, block), output channel outer."""
     out_channels, in_channels, kernel_h, kernel_w = weight.shape
     missing = ((0, -out_channels % block), (0, -in_channels % block), (0, 0), (0, 0))
     full = np.pad(weight, missing)

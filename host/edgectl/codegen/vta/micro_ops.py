@@ -11,7 +11,8 @@ class MicroOpTable:
     """Places sequences of micro-ops in the DRAM image and in UOP memory.
 
     A sequence that occurs inside one already placed is shared. When UOP memory is full, placement starts over at its
-    beginning and what it overwrites is loaded again at its next use; the DRAM image only grows, so queued loads stay valid.
+    beginning and what it overwrites is loaded again at its next use; the DRAM image only grows, so that queued loads
+    stay valid.
     """
 
     def __init__(self, config: Config, load: Callable[[int, int, int], None]) -> None:
@@ -37,7 +38,8 @@ class MicroOpTable:
                 self._next = 0
             begin, end = self._next, self._next + count
             self._resident = {
-                other: base for other, base in self._resident.items()
+                other: base
+                for other, base in self._resident.items()
                 if base + len(self._sequences[other]) // MICRO_OP_BYTES <= begin or base >= end
             }
             self._resident[number] = begin

@@ -15,11 +15,7 @@ class Slots:
 
     def take(self, key: Hashable) -> tuple[int, bool]:
         """(first element of the slot for `key`, whether `key` is already there)."""
-        for slot, content in self._contents.items():
-            if content == key:
-                break
-        else:
-            slot = next(iter(self._contents))
+        slot = next((slot for slot, content in self._contents.items() if content == key), next(iter(self._contents)))
         present = self._contents.pop(slot) == key
         self._contents[slot] = key
         return slot * self._size, present

@@ -128,7 +128,8 @@ def _cycles(problem: Problem, tiling: Tiling, config: Config) -> float:
     wgt_elements = wgt_passes * problem.out_blocks * problem.in_blocks * problem.kernel[0] * problem.kernel[1]
     loads = inp_passes * pixels * problem.in_blocks + wgt_passes * outs * ins + extra * pixels * problem.out_blocks
     load = (
-        (inp_elements + extra * out_elements) * config.element_bytes(Memory.INP) + wgt_elements * config.element_bytes(Memory.WGT)
+        (inp_elements + extra * out_elements) * config.element_bytes(Memory.INP)
+        + wgt_elements * config.element_bytes(Memory.WGT)
     ) / BUS_BYTES_PER_CYCLE + loads * CYCLES_PER_LOAD
     gemm = out_elements * (problem.in_blocks * problem.kernel[0] * problem.kernel[1] + 1 + extra)
     compute = gemm + 8 * out_elements + pixels * outs * ins * CYCLES_PER_TILE
@@ -158,7 +159,9 @@ def _candidates(problem: Problem, config: Config) -> Iterator[Tiling]:
                 for out_blocks in _even_splits(problem.out_blocks):
                     fitting = 0
                     for in_blocks in reversed(_even_splits(problem.in_blocks)):
-                        tiling = Tiling(height, width, out_blocks, in_blocks, True, inp_slots, wgt_slots, acc_slots, 0.0)
+                        tiling = Tiling(
+                            height, width, out_blocks, in_blocks, True, inp_slots, wgt_slots, acc_slots, 0.0
+                        )
                         if _fits(problem, tiling, config):
                             yield tiling
                             yield replace(tiling, weights_outer=False)
@@ -187,7 +190,9 @@ def _slot_combinations(problem: Problem, tiling: Tiling) -> set[tuple[int, int, 
     pixels = range(-(-problem.out_size[0] // tiling.rows) * -(-problem.out_size[1] // tiling.columns) * problem.outer)
     groups = range(-(-problem.out_blocks // tiling.out_blocks))
     steps = range(-(-problem.in_blocks // tiling.in_blocks))
-    order = ((p, g) for g in groups for p in pixels) if tiling.weights_outer else ((p, g) for p in pixels for g in groups)
+    order = (
+        ((p, g) for g in groups for p in pixels) if tiling.weights_outer else ((p, g) for p in pixels for g in groups)
+    )
     inp, wgt = Slots(tiling.inp_slots, tiling.inp_slots), Slots(tiling.wgt_slots, tiling.wgt_slots)
     met = set()
     for number, (pixel, group) in zip(range(8), order, strict=False):
@@ -202,7 +207,8 @@ def choose_tiling(problem: Problem, config: Config) -> Tiling:
     costed = [(_cycles(problem, tiling, config), tiling) for tiling in _candidates(problem, config)]
     if not costed:
         raise CompileError(
-            f"a convolution with kernel {problem.kernel} over {problem.in_size[1]} columns does not fit the buffers of {config.name}"
+            f"a convolution with kernel {problem.kernel} over {problem.in_size[1]} columns does not fit the buffers of "
+            f"{config.name}"
         )
     costed.sort(key=lambda pair: pair[0])
     best, cycles = None, float("inf")

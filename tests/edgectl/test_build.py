@@ -1,0 +1,87 @@
+"""From a float model to a bundle that the agent's runtime runs: bit-equal to the interpreter."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from edge_agent.boards import profile
+from edge_agent.bundle import read_bundle
+from edge_agent.devices import open_accelerator
+from edge_agent.errors import IncompatibleError, VerificationError
+from edge_agent.runtime.executor import LoadedModel, Runtime
+from edgectl.build import Build, build
+from edgectl.bundle import write_bundle
+from edgectl.interpreter import interpret
+from edgectl.quantize.calibration import synthetic_images
+from tests.edgectl.quantize.networks import NETWORKS
+
+
+def load(data: bytes) -> LoadedModel:
+    board = profile("sim")
+    return Runtime(open_accelerator(board.accelerator, board)).load(read_bundle(data))
+
+
+@pytest.fixture(scope="module", params=list(NETWORKS))
+def built(request: pytest.FixtureRequest) -> Build:
+    return build(NETWORKS[request.param](), "sim", weights="test")
+
+
+def test_the_bundle_passes_its_self_test(built: Build) -> None:
+    load(built.data).self_test()
+
+
+def test_integers_equal_the_interpreters_to_the_bit(built: Build) -> None:
+    loaded = load(built.data)
+    for image in synthetic_images(None, (1, 3, 16, 16), 3, seed=9):
+        x = {"data": image[None]}
+        values: dict[str, np.ndarray] = {}
+        expected = interpret(built.integer_model, x, values.__setitem__)
+        inference = loaded.infer(x, observe=True)
+        assert inference.observed
+        for name, digest in inference.observed.items():
+            if name in values:
+                assert hashlib.sha256(np.ascontiguousarray(values[name]).tobytes()).hexdigest() == digest, name
+        for name, output in expected.items():
+            np.testing.assert_allclose(inference.outputs[name], output, rtol=1e-4, atol=1e-5)
+        assert inference.counters == built.counters
+
+
+def test_building_again_gives_the_same_bundle() -> None:
+    first, second = (build(NETWORKS["residual"](), "sim") for _ in range(2))
+    assert first.digest == second.digest
+    assert first.data == second.data
+
+
+def test_every_convolution_but_the_first_is_on_the_accelerator() -> None:
+    fallbacks = build(NETWORKS["residual"]()).fallbacks
+    assert [fallback.layer for fallback in fallbacks] == ["conv0"]
+    assert "3 input channels" in fallbacks[0].reason
+
+
+def test_a_batch_runs_as_its_samples_do() -> None:
+    model = NETWORKS["residual"]()
+    one, four = build(model), build(model.with_batch(4))
+    x = synthetic_images(None, (1, 3, 16, 16), 4, seed=4)
+    alone = [load(one.data).infer({"data": image[None]}).outputs["fc"] for image in x]
+    np.testing.assert_array_equal(load(four.data).infer({"data": x}).outputs["fc"], np.concatenate(alone))
+
+
+def test_wrong_constants_are_caught_by_the_self_test() -> None:
+    data = build(NETWORKS["residual"]()).data
+    bundle = read_bundle(data)
+    members = dict(bundle.members)
+    members["constants.bin"] = bytes(byte ^ 0x40 for byte in members["constants.bin"])
+    manifest = {key: value for key, value in bundle.manifest.items() if key not in ("members", "schema")}
+    with pytest.raises(VerificationError, match="SHA-256"):
+        load(write_bundle(manifest, members)).self_test()
+
+
+@pytest.mark.parametrize("board", ["pynq"])
+def test_a_bundle_for_another_processor_is_built_and_refused_here(board: str) -> None:
+    built = build(NETWORKS["residual"](), board)
+    assert built.manifest["cpu"]["machine"] == "armv7l"
+    with pytest.raises(IncompatibleError, match="armv7l"):
+        load(built.data)

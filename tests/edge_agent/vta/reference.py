@@ -11,7 +11,7 @@ from collections import deque
 import numpy as np
 
 from edge_agent.vta.config import Config, Memory
-from edge_agent.vta.isa import Alu, AluOpcode, Finish, Gemm, Instruction, Load, Store, decode, decode_micro_op
+from edge_agent.vta.isa import Alu, AluOpcode, Finish, Gemm, Instruction, Load, MicroOp, Store, decode, decode_micro_op
 from edge_agent.vta.program import Program, Role
 
 ALIGNMENT = 256
@@ -36,6 +36,7 @@ class ReferenceMachine:
         self.acc = self.garbage(np.int32, (config.depth(Memory.ACC), *lanes))
         self.out = self.garbage(np.int8, (config.depth(Memory.OUT), *lanes))
         self.uop = self.garbage(np.uint32, (config.depth(Memory.UOP),))
+        self.decoded: dict[int, MicroOp] = {}
 
     def garbage(self, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
         limits = np.iinfo(dtype)
@@ -134,11 +135,17 @@ class ReferenceMachine:
                 self.dram[address : address + nbytes] = self.out[store.sram_base + y * store.x_size + x].ravel().view(
                     np.uint8)
 
+    def micro_op(self, index: int) -> MicroOp:
+        word = int(self.uop[index])
+        if word not in self.decoded:
+            self.decoded[word] = decode_micro_op(word, self.config)
+        return self.decoded[word]
+
     def gemm(self, gemm: Gemm) -> None:
         for a in range(gemm.iter_out):
             for b in range(gemm.iter_in):
                 for k in range(gemm.uop_bgn, gemm.uop_end):
-                    uop = decode_micro_op(int(self.uop[k]), self.config)
+                    uop = self.micro_op(k)
                     dst = uop.dst + a * gemm.dst_factor_out + b * gemm.dst_factor_in
                     src = uop.src + a * gemm.src_factor_out + b * gemm.src_factor_in
                     wgt = uop.wgt + a * gemm.wgt_factor_out + b * gemm.wgt_factor_in
@@ -150,7 +157,7 @@ class ReferenceMachine:
         for a in range(alu.iter_out):
             for b in range(alu.iter_in):
                 for k in range(alu.uop_bgn, alu.uop_end):
-                    uop = decode_micro_op(int(self.uop[k]), self.config)
+                    uop = self.micro_op(k)
                     dst = uop.dst + a * alu.dst_factor_out + b * alu.dst_factor_in
                     src = uop.src + a * alu.src_factor_out + b * alu.src_factor_in
                     x, y = self.acc[dst], np.int32(alu.imm) if alu.use_imm else self.acc[src]

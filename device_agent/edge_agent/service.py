@@ -263,6 +263,13 @@ class Service:
         """Whether a self-tested model is live."""
         return self._live is not None
 
+    def manifest(self) -> dict[str, Any]:
+        """The live bundle's manifest. Raises IncompatibleError where nothing is live."""
+        live = self._live
+        if live is None:
+            raise IncompatibleError(f"no model is live: {self._reason}")
+        return dict(live.bundle.manifest)
+
     def status(self) -> dict[str, Any]:
         """What is live, and the last inference; `reason` says why nothing is."""
         live = self._live

@@ -74,6 +74,12 @@ def bench(session: Session, number: int, repeat: int, request: bytes = b"") -> s
     return json.dumps(session.endpoint.service.bench(inputs, number, repeat, session.check_alive).as_dict())
 
 
+@exported("edge.manifest", "The live model's manifest as JSON: what it was compiled from and for, its inputs, "
+          "preprocessing and labels.")
+def manifest(session: Session) -> str:
+    return json.dumps(session.endpoint.service.manifest())
+
+
 @exported("edge.shutdown", "End the agent. Only a simulated board on loopback allows it.")
 def shutdown(session: Session) -> None:
     session.endpoint.shut_down()

@@ -176,6 +176,10 @@ class Connection:
         """The agent's status: board, versions, ports, what is live, the last inference."""
         return _document(self.call("edge.status", kind=str))
 
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of the live model: inputs, preprocessing, labels, what it was compiled for."""
+        return _document(self.call("edge.manifest", kind=str))
+
     def upload(self, data: bytes, progress: Progress | None = None, attempts: int = 3) -> str:
         """Send a bundle and return its digest. An interrupted upload is resumed, up to `attempts` times in a row."""
         sha256 = hashlib.sha256(data).hexdigest()

@@ -1,0 +1,180 @@
+"""A board as scripts and verbs use it: deploy a bundle, run images, measure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from edge_agent.bundle import read_bundle
+from edge_agent.errors import AgentError
+from edgectl.boards.choosing import Choice, RemoteChoice, choose
+from edgectl.boards.client import BenchReply, Connection, InferenceReply, Progress
+from edgectl.build import Build
+from edgectl.errors import UsageError, VerificationError
+from edgectl.graph import Preprocessing
+from edgectl.images import load_image
+from edgectl.simulated_board import RunningBoard
+
+
+@dataclass(frozen=True)
+class Score:
+    """One class of a prediction; `score` is its probability."""
+
+    index: int
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The best classes of one image, and the reply that they come from."""
+
+    top: tuple[Score, ...]
+    reply: InferenceReply
+
+
+class Board:
+    """A connection to a board by name: "sim" for the simulated one (started on demand), "HOST:PORT" for a real one.
+
+    A context manager; a simulated board that it started is ended if the body fails, and otherwise stays for later use.
+    Raises UsageError for a name that is no board, UnreachableError and BusyError as the connection does.
+    """
+
+    def __init__(self, name: str = "sim", key: str | None = None, start: bool = True, deadline: float = 10.0) -> None:
+        """`key` is the board's RPC key (default: $EDGECTL_KEY). Without `start`, a simulated board must run already."""
+        self.choice: Choice = choose(name, key)
+        self._stack = ExitStack()
+        self.running: RunningBoard | None = None
+        if isinstance(self.choice, RemoteChoice):
+            self.connection = Connection(self.choice.address, self.choice.key, deadline)
+        else:
+            if start:
+                self.running = self._stack.enter_context(self.choice.simulated.started_here())
+            else:
+                self.running = self.choice.running()
+            try:
+                self.connection = self.running.connect(deadline)
+            except BaseException as error:
+                self._stack.__exit__(type(error), error, None)
+                raise
+        self.status_at_connect = self.connection.status()
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.running is None or kind is None:
+            self.connection.close()
+        else:
+            self.connection.drop()
+        self._stack.__exit__(kind, error, trace)
+
+    def close(self) -> None:
+        """Disconnect; a simulated board stays."""
+        self.__exit__(None, None, None)
+
+    @property
+    def profile(self) -> str:
+        """The name of the board's profile, which models are compiled for."""
+        return str(self.status_at_connect["board"])
+
+    @property
+    def simulated(self) -> bool:
+        return self.running is not None
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus scrapes this board."""
+        if self.running is not None:
+            return self.running.metrics_url
+        assert isinstance(self.choice, RemoteChoice)
+        return f"http://{self.choice.address.host}:{self.status_at_connect.get('http_port', 9464)}/metrics"
+
+    def upload(self, bundle: Build | bytes | str | os.PathLike[str], progress: Progress | None = None) -> str:
+        """Send a bundle (a Build, its bytes or its file) and return its digest."""
+        return self.connection.upload(bundle_bytes(bundle), progress)
+
+    def deploy(self, bundle: Build | bytes | str | os.PathLike[str], progress: Progress | None = None) -> dict[str, Any]:
+        """Upload a bundle and make it live after its self-test; the agent's account of it."""
+        return self.connection.activate(self.upload(bundle, progress))
+
+    def infer(self, inputs: Mapping[str, np.ndarray]) -> InferenceReply:
+        """One inference of the live model on preprocessed tensors."""
+        return self.connection.infer(inputs)
+
+    def run(self, image: str | os.PathLike[str] | np.ndarray, top: int = 5) -> Prediction:
+        """The live model's best classes for a photograph's file, or for a preprocessed float32 (1, C, H, W) array."""
+        manifest = self.connection.manifest()
+        reply = self.infer(model_inputs(manifest, image))
+        return Prediction(best_classes(reply.outputs[manifest["outputs"][0]["name"]], manifest["labels"], top), reply)
+
+    def bench(
+        self, number: int = 10, repeat: int = 3, image: str | os.PathLike[str] | np.ndarray | None = None
+    ) -> BenchReply:
+        """Time `repeat` rounds of `number` inferences, on an image or on zeros."""
+        inputs = None if image is None else model_inputs(self.connection.manifest(), image)
+        return self.connection.bench(number, repeat, inputs)
+
+    def status(self) -> dict[str, Any]:
+        """The agent's status."""
+        return self.connection.status()
+
+
+def bundle_bytes(bundle: Build | bytes | str | os.PathLike[str]) -> bytes:
+    """The bytes of a bundle, checked. Raises UsageError where there is no such file, VerificationError where damaged."""
+    if isinstance(bundle, Build):
+        return bundle.data
+    if not isinstance(bundle, bytes):
+        try:
+            bundle = Path(bundle).read_bytes()
+        except OSError as error:
+            raise UsageError(f"cannot read bundle {os.fspath(bundle)!r}: {error.strerror}") from error
+    try:
+        read_bundle(bundle)
+    except AgentError as error:
+        raise VerificationError(str(error)) from error
+    return bundle
+
+
+def model_inputs(manifest: Mapping[str, Any], image: str | os.PathLike[str] | np.ndarray) -> dict[str, np.ndarray]:
+    """The inputs that a model with this manifest takes, from a photograph or an array; a batch repeats the image.
+
+    Raises UsageError where the image is unreadable or of another shape.
+    """
+    if len(manifest["inputs"]) != 1:
+        raise UsageError(f"the model has inputs {[spec['name'] for spec in manifest['inputs']]}; give tensors, not an image")
+    (spec,) = manifest["inputs"]
+    shape = tuple(spec["shape"])
+    array = image if isinstance(image, np.ndarray) else load_image(image, preprocessing_of(manifest))
+    if array.shape[1:] != shape[1:] or array.dtype.name != spec["dtype"]:
+        raise UsageError(f"the image is {array.dtype.name}{list(array.shape)}, the model's input '{spec['name']}' "
+                         f"{spec['dtype']}{list(shape)}")
+    if len(array) != shape[0]:
+        array = np.repeat(array[:1], shape[0], axis=0)
+    return {spec["name"]: array}
+
+
+def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing that a bundle carries. Raises UsageError where it carries none."""
+    entry = manifest["preprocessing"]
+    if entry is None:
+        raise UsageError("the deployed model says nothing of preprocessing, so a photograph cannot be its input; compile it "
+                         "with --mean and --std, or give a tensor")
+    return Preprocessing(entry["resize"], tuple(entry["crop"]), tuple(entry["mean"]), tuple(entry["std"]), entry["channel_order"])
+
+
+def best_classes(output: np.ndarray, labels: list[str], top: int = 5) -> tuple[Score, ...]:
+    """The best classes of the first sample of `output` (N, classes), as probabilities: its softmax, unless it is one."""
+    scores = output.reshape(len(output), -1)[0].astype(np.float64)
+    if not (scores.min() >= 0 and abs(scores.sum() - 1) < 1e-3):
+        scores = np.exp(scores - scores.max())
+        scores /= scores.sum()
+    order = np.argsort(-scores, kind="stable")[:top]
+    return tuple(Score(int(i), labels[i] if i < len(labels) else f"class {i}", float(scores[i])) for i in order)

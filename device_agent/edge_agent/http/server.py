@@ -127,7 +127,7 @@ class Server(socketserver.ThreadingTCPServer):
         with self._lock:
             if len(self._open) >= self._connections and self._waiting:
                 self._shut(next(iter(self._waiting)))
-            crowded = len(self._open) >= 2 * self._connections
+            crowded = len(self._open) >= self._connections
             if not crowded:
                 self._open[request] = time.monotonic() + self._seconds
                 self._waiting[request] = None
@@ -143,7 +143,8 @@ class Server(socketserver.ThreadingTCPServer):
             self._waiting.pop(connection, None)
 
     def _shut(self, connection: socket.socket) -> None:
-        """End a connection from outside its thread, whose read or write then fails."""
+        """End a connection from outside its thread, whose read or write then fails. Call it with the lock held."""
+        self._open.pop(connection, None)
         self._waiting.pop(connection, None)
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)

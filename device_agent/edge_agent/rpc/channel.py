@@ -121,7 +121,11 @@ class Channel:
         events = poll.poll(0)
         return bool(events) and bool(events[0][1] & (select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL))
 
-    def close(self) -> None:
+    def interrupt(self) -> None:
+        """End the connection from another thread: whatever its owner waits for fails at once. The owner closes it."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.interrupt()
         self._socket.close()

@@ -6,6 +6,7 @@ time, and the oldest makes way for the newest, so that idle, slow or malformed p
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import logging
@@ -26,7 +27,7 @@ from edge_agent.rpc.session import Endpoint, Session
 
 logger = logging.getLogger(__name__)
 
-_POLL_SECONDS = 0.25
+_POLL_SECONDS = 0.5
 
 
 @dataclass(eq=False)
@@ -53,8 +54,10 @@ class Server:
         self._listener = listen(address, "--port")
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
+        self._awoken, self._waker = socket.socketpair()
+        self._selector.register(self._awoken, selectors.EVENT_READ)
         self._pending: dict[socket.socket, _Pending] = {}
-        self._channels: dict[int, Channel] = {}
+        self._sessions: dict[Channel, threading.Thread] = {}
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._closed = threading.Event()
@@ -66,7 +69,7 @@ class Server:
 
     @property
     def sessions(self) -> int:
-        return len(self._channels)
+        return len(self._sessions)
 
     def start(self) -> None:
         self._thread.start()
@@ -86,29 +89,32 @@ class Server:
             self._offers.pop(key, None)
 
     def close(self) -> None:
-        """Stop listening and end all sessions."""
+        """Stop listening and end all sessions; those in a call that takes longer end after it. May be called again."""
         self._closed.set()
+        with contextlib.suppress(OSError):
+            self._waker.send(b"x")
         self._thread.join()
         with self._lock:
-            channels = list(self._channels.values())
-        for channel in channels:
-            channel.close()
+            sessions = list(self._sessions.items())
+        for channel, _ in sessions:
+            channel.interrupt()
+        for _, thread in sessions:
+            thread.join(1.0)
 
     def _run(self) -> None:
         while not self._closed.is_set():
             for key, _ in self._selector.select(_POLL_SECONDS):
                 if key.fileobj is self._listener:
                     self._accept()
-                else:
-                    assert isinstance(key.fileobj, socket.socket)
+                elif isinstance(key.fileobj, socket.socket) and key.fileobj in self._pending:
                     self._read(self._pending[key.fileobj])
             now = time.monotonic()
             for pending in [pending for pending in self._pending.values() if pending.deadline < now]:
                 self._drop(pending, None if pending.refused else "timeout")
         for pending in list(self._pending.values()):
             self._drop(pending, None)
-        self._selector.close()
-        self._listener.close()
+        for closed in (self._selector, self._listener, self._awoken, self._waker):
+            closed.close()
 
     def _accept(self) -> None:
         try:
@@ -159,7 +165,7 @@ class Server:
     def _greeted(self, pending: _Pending, greeting: handshake.Greeting) -> None:
         with self._lock:
             key = handshake.matching_key(greeting.key, (*self._keys, *self._offers))
-            crowded = len(self._channels) >= self._endpoint.limits.sessions
+            crowded = len(self._sessions) >= self._endpoint.limits.sessions
             on_end = self._offers.pop(key or "", None) if not crowded else None
         if key is None:
             self._refuse(pending, "key", handshake.refused())
@@ -173,11 +179,12 @@ class Server:
         self._forget(pending)
         pending.connection.setblocking(True)
         channel = Channel(pending.connection)
-        number = next(self._numbers)
+        name = f"session-{next(self._numbers)}"
+        thread = threading.Thread(target=self._serve, args=(name, channel, answer, greeting.session_seconds, on_end),
+                                  name=name, daemon=True)
         with self._lock:
-            self._channels[number] = channel
-        threading.Thread(target=self._serve, args=(number, channel, answer, greeting.session_seconds, on_end),
-                         name=f"session-{number}", daemon=True).start()
+            self._sessions[channel] = thread
+        thread.start()
 
     def _refuse(self, pending: _Pending, reason: str, answer: bytes) -> None:
         """Answer, then read on until the peer closes: closing at once could destroy the answer on its way."""
@@ -189,18 +196,18 @@ class Server:
         except OSError:
             self._drop(pending, None)
 
-    def _serve(self, number: int, channel: Channel, answer: bytes, session_seconds: float,
+    def _serve(self, name: str, channel: Channel, answer: bytes, session_seconds: float,
                on_end: Callable[[], None] | None) -> None:
         self._metrics.session_opened()
         try:
             channel.send_bytes(answer, time.monotonic() + self._endpoint.limits.handshake_seconds)
-            Session(channel, self._endpoint, self._budget, f"{number}", session_seconds).run()
+            Session(channel, self._endpoint, self._budget, name, session_seconds).run()
         except (ConnectionClosed, AgentError) as error:
             logger.info("a session did not begin: %s", error)
         finally:
             channel.close()
             with self._lock:
-                del self._channels[number]
+                del self._sessions[channel]
             self._metrics.session_closed()
             if on_end is not None:
                 on_end()

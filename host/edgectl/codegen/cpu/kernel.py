@@ -112,7 +112,10 @@ def build_function(kernel: Kernel, name: str) -> tvm.tirx.PrimFunc:
     function = te.create_prim_func([*tensors, result]).with_attr("global_symbol", name).with_attr("tirx.noalias", True)
     schedule = s_tir.Schedule(tvm.IRModule({"main": function}))
     first = kernel.members[0]
-    first.lowering.schedule(first.call, schedule)
+    try:
+        first.lowering.schedule(first.call, schedule)
+    except (RuntimeError, ValueError) as error:
+        raise CompileError(f"layer '{first.node.label}': TVM cannot schedule {kernel.kind}: {error}") from error
     return schedule.mod["main"]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -98,7 +98,10 @@ def cache_folder() -> Path:
 def _zig(*arguments: str) -> None:
     cache = str(cache_folder() / "zig")
     environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
-    command = [sys.executable, "-m", "ziglang", *arguments]
+    found = importlib.util.find_spec("ziglang")
+    if found is None or found.origin is None:
+        raise CompileError("linking needs ziglang; install it with `pip install \"edgectl[host]\"`")
+    command = [str(Path(found.origin).with_name("zig")), *arguments]
     try:
         result = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False

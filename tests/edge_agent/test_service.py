@@ -1,0 +1,214 @@
+"""Activation, rollback and inference around a runtime without an accelerator."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_agent import service as service_module
+from edge_agent.bundle import read_bundle
+from edge_agent.errors import BusyError, DeadlineError, IncompatibleError, InputError, VerificationError
+from edge_agent.metrics import Metrics
+from edge_agent.service import Service
+from edge_agent.store import Store
+from tests.edge_agent.fakes import Board, FakeAccelerator, FakeRuntime, board, bundle_bytes
+
+ONES = {"data": np.ones((1, 4), np.float32)}
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Board]:
+    with board(tmp_path, queue_depth=2) as running:
+        yield running
+
+
+def _result(agent: Board) -> float:
+    return float(agent.service.infer(ONES).outputs["result"][0, 0])
+
+
+def _restarted(directory: Path) -> Service:
+    service = Service(FakeRuntime(), FakeAccelerator(), Store(directory), Metrics("sim", "fake"))  # type: ignore[arg-type]
+    service.restore()
+    return service
+
+
+def test_nothing_is_live_at_first(agent: Board) -> None:
+    assert not agent.service.ready
+    with pytest.raises(IncompatibleError, match="no model is live: no bundle has been activated yet"):
+        agent.service.infer(ONES)
+
+
+def test_an_activated_bundle_serves_and_is_described(agent: Board) -> None:
+    digest = agent.deploy(bundle_bytes("double", bias=1))
+    assert agent.service.ready and _result(agent) == 3
+    status = agent.service.status()
+    assert status["live"] == {
+        "model": "double", "digest": digest, "bytes": status["live"]["bytes"], "batch": 1,
+        "inputs": [{"name": "data", "shape": [1, 4], "dtype": "float32"}],
+        "outputs": [{"name": "result", "shape": [1, 4], "dtype": "float32"}],
+    }
+    assert status["last"]["counters"]["gemm_counter"] == 60 and status["samples"] == 1
+
+
+def test_the_new_version_replaces_the_old_one_and_releases_it(agent: Board) -> None:
+    agent.deploy(bundle_bytes(bias=1))
+    agent.deploy(bundle_bytes(bias=2))
+    assert _result(agent) == 4 and agent.runtime.loaded == 1
+
+
+def test_a_bundle_that_fails_its_self_test_never_goes_live(agent: Board) -> None:
+    good = agent.deploy(bundle_bytes(bias=1))
+    with pytest.raises(VerificationError, match="golden sample"):
+        agent.deploy(bundle_bytes(bias=2, good=False))
+    assert _result(agent) == 3 and agent.runtime.loaded == 1
+    assert agent.store.active.current == good
+
+
+def test_what_was_live_is_restored(agent: Board, tmp_path: Path) -> None:
+    agent.deploy(bundle_bytes(bias=1))
+    restarted = _restarted(tmp_path)
+    assert restarted.infer(ONES).outputs["result"][0, 0] == 3
+    restarted.close()
+
+
+def test_a_live_version_that_turned_bad_gives_way_to_the_previous(agent: Board, tmp_path: Path) -> None:
+    previous = agent.deploy(bundle_bytes(bias=1))
+    current = agent.deploy(bundle_bytes(bias=2))
+    (tmp_path / "bundles" / f"{current}.bundle").write_bytes(b"damaged")
+    restarted = _restarted(tmp_path)
+    assert restarted.infer(ONES).outputs["result"][0, 0] == 3
+    assert Store(tmp_path).active.current == previous
+    restarted.close()
+
+
+def test_two_bad_versions_stop_the_rollback_and_say_so(agent: Board, tmp_path: Path) -> None:
+    digests = [agent.deploy(bundle_bytes(bias=bias)) for bias in (1, 2)]
+    for digest in digests:
+        (tmp_path / "bundles" / f"{digest}.bundle").write_bytes(b"damaged")
+    restarted = _restarted(tmp_path)
+    assert not restarted.ready
+    assert f"bundle {digests[0][:12]} failed" in restarted.status()["reason"]
+    restarted.close()
+
+
+def test_the_accelerator_has_one_thread(agent: Board) -> None:
+    agent.deploy(bundle_bytes())
+    threads = [threading.Thread(target=_result, args=(agent,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert agent.runtime.threads == {"accelerator"}
+
+
+def test_no_request_sees_a_mix(tmp_path: Path) -> None:
+    with board(tmp_path, queue_depth=64) as agent:
+        agent.deploy(bundle_bytes(bias=0))
+        found: list[float] = []
+        stop = threading.Event()
+
+        def infer() -> None:
+            while not stop.is_set():
+                result = agent.service.infer(ONES).outputs["result"]
+                assert len(set(result.ravel().tolist())) == 1
+                found.append(float(result[0, 0]))
+
+        threads = [threading.Thread(target=infer) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for bias in range(1, 6):
+            agent.deploy(bundle_bytes(bias=bias))
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert set(found) <= {2.0 + bias for bias in range(6)}
+        assert agent.runtime.loaded == 1
+
+
+def test_a_full_queue_is_busy(agent: Board) -> None:
+    agent.deploy(bundle_bytes())
+    agent.runtime.gate.clear()
+    threads = [threading.Thread(target=_result, args=(agent,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while b"edge_queue_requests 2.0" not in agent.metrics.page("")[0]:
+        pass
+    with pytest.raises(BusyError, match="2 requests already wait"):
+        agent.service.infer(ONES)
+    agent.runtime.gate.set()
+    for thread in threads:
+        thread.join()
+    assert b'edge_inference_failures_total{reason="busy"} 1.0' in agent.metrics.page("")[0]
+
+
+def test_a_request_that_waits_too_long_is_dropped(agent: Board) -> None:
+    agent.deploy(bundle_bytes())
+    agent.runtime.gate.clear()
+    for _ in range(2):
+        with pytest.raises(DeadlineError, match="did not answer within 0.05 s"):
+            agent.service.infer(ONES, seconds=0.05)
+    agent.runtime.gate.set()
+    _result(agent)
+    assert agent.service.status()["samples"] == 2  # the first one ran on, the second never began
+
+
+def test_an_accelerator_that_does_not_finish_is_reset(agent: Board) -> None:
+    agent.deploy(bundle_bytes())
+    agent.runtime.error = DeadlineError("the accelerator did not finish")
+    with pytest.raises(DeadlineError):
+        agent.service.infer(ONES)
+    assert agent.accelerator.resets == 1
+    agent.runtime.error = None
+    assert _result(agent) == 2
+
+
+def test_one_activation_at_a_time(agent: Board) -> None:
+    first = agent.deploy(bundle_bytes(bias=1))
+    second = agent.deploy(bundle_bytes(bias=2))
+    agent.runtime.gate.clear()
+    blocked = threading.Thread(target=_result, args=(agent,))
+    blocked.start()
+    while not agent.runtime.threads:
+        pass
+    activating = threading.Thread(target=agent.service.activate, args=(first,))
+    activating.start()
+    while not agent.service._activating.locked():
+        pass
+    with pytest.raises(BusyError, match="another activation is under way"):
+        agent.service.activate(second)
+    agent.runtime.gate.set()
+    blocked.join()
+    activating.join()
+    assert _result(agent) == 3
+
+
+def test_activating_what_is_not_there(agent: Board) -> None:
+    with pytest.raises(InputError, match="there is no bundle aaaaaaaaaaaa on this board"):
+        agent.service.activate("a" * 64)
+    with pytest.raises(InputError, match="is not a bundle's digest"):
+        agent.service.activate("../../etc/passwd")
+
+
+def test_loaded_models_are_bounded_and_released(agent: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_module, "MAXIMUM_MODELS", 2)
+    bundle = read_bundle(bundle_bytes())
+    models = [agent.service.load(bundle) for _ in range(2)]
+    with pytest.raises(BusyError, match="2 models are already loaded"):
+        agent.service.load(bundle)
+    agent.service.unload(models[0])
+    agent.service.unload(agent.service.load(bundle))
+    agent.service.unload(models[1])
+    assert agent.runtime.loaded == 0
+
+
+def test_bench_counts_and_means(agent: Board) -> None:
+    agent.deploy(bundle_bytes())
+    result = agent.service.bench(None, number=3, repeat=2)
+    assert result.seconds == (0.004,) * 6 and result.vta_seconds == (0.003,) * 6
+    assert result.means == pytest.approx((0.004, 0.004))
+    assert result.counters["alu_counter"] == 70
+    assert agent.service.status()["samples"] == 7

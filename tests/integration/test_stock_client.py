@@ -1,0 +1,85 @@
+"""An unmodified TVM client, in a process of its own, against an agent's RPC port."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.edge_agent.fakes import COUNTERS, KEY, Board, board, bundle_bytes
+
+pytest.importorskip("tvm")
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Board]:
+    with board(tmp_path / "state") as running:
+        yield running
+
+
+def run_client(scenario: str, address: tuple[str, int], key: str, bundle: Path) -> dict[str, Any]:
+    """What the stock client found."""
+    script = Path(__file__).with_name("stock_client.py")
+    command = [sys.executable, str(script), scenario, address[0], str(address[1]), key, str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    path = tmp_path / "double.bundle"
+    path.write_bytes(bundle_bytes("double", bias=1))
+    return path
+
+
+def test_files(agent: Board, bundle: Path) -> None:
+    found = run_client("files", agent.address, KEY, bundle)
+    assert found["listed"] == "one.bin,two.bundle" and found["left"] == "two.bundle" and found["same"]
+    assert all("input: " in error for error in [*found["refused"], found["missing"]])
+    assert not (agent.endpoint.folder.parent / "x").exists()
+
+
+def test_every_kind_of_argument(agent: Board, bundle: Path) -> None:
+    found = run_client("arguments", agent.address, KEY, bundle)
+    assert found["values"] == [None, 7, -(2**62), True, 2.5, "text", "a longer text" * 100]
+    assert bytes.fromhex(found["bytes"]) == bytes(range(256)) and bytes.fromhex(found["short_bytes"]) == b"abc"
+    assert found["dtype"] == "int8" and found["device"] == 1
+    assert found["tensor"] == [[0, 1, 2], [3, 4, 5]]
+    assert "edge.echo takes (value: any)" in found["too_many"]
+    assert "'nbytes' is a string" in found["wrong_type"]
+    assert "no.such.function" in found["unknown"]
+
+
+def test_tensors_are_copied_there_back_and_among(agent: Board, bundle: Path) -> None:
+    found = run_client("tensors", agent.address, KEY, bundle)
+    assert found.pop("absent") is False
+    assert found and all(found.values()), found
+
+
+def test_a_bundle_is_a_module(agent: Board, bundle: Path) -> None:
+    found = run_client("module", agent.address, KEY, bundle)
+    expected = [[3, 5, 7, 9]]
+    assert found["main"] == found["into"] == found["graph"] == expected
+    assert found["counters"] == {"seconds": 0.004, "vta_seconds": 0.003, "counters": COUNTERS.as_dict()}
+    assert found["described"]["model"] == "double"
+    assert len(found["results"]) == 4 and len(found["longer"]) == 2
+    assert all(0 < seconds < 1 for seconds in found["results"] + found["longer"])
+    assert "not an edgectl bundle" in found["library"] and "no file 'none.bundle'" in found["missing"]
+    assert "takes 'data' of shape" in found["wrong_shape"]
+    assert "no_such_function" in found["unknown"]
+    assert agent.runtime.loaded == 0
+
+
+def test_a_wrong_key_is_refused(agent: Board, bundle: Path) -> None:
+    assert "cannot find server that matches key" in run_client("wrong-key", agent.address, "sim:wrong", bundle)["error"]
+
+
+def test_a_session_timeout_is_reported_as_one(agent: Board, bundle: Path) -> None:
+    assert "RPCSessionTimeoutError" in run_client("expire", agent.address, KEY, bundle)["error"]

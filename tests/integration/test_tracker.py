@@ -1,0 +1,149 @@
+"""Registration with a stock tracker, and with one that misbehaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_agent.rpc.channel import Channel
+from edge_agent.rpc.tracker import MAGIC, Registration
+from tests.edge_agent.fakes import Board, board, bundle_bytes
+from tests.integration.test_stock_client import run_client
+
+pytest.importorskip("tvm")
+pytest.importorskip("tornado")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _tracker(port: int) -> Iterator[tuple[str, int]]:
+    command = [sys.executable, "-m", "tvm.exec.rpc_tracker", "--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1)]
+    # A session of its own: the tracker starts a worker that has to end with it.
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _eventually(lambda: _connects(port))
+        yield ("127.0.0.1", port)
+    finally:
+        _end_group(process)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _connects(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.05)
+
+
+def _summary(address: tuple[str, int]) -> dict[str, Any]:
+    channel = Channel(socket.create_connection(address, timeout=5))
+    deadline = time.monotonic() + 5
+    channel.send_bytes(struct.pack("<i", MAGIC), deadline)
+    channel.receive_exactly(4, deadline)
+    message = json.dumps([6]).encode()
+    channel.send_bytes(struct.pack("<i", len(message)) + message, deadline)
+    (length,) = struct.unpack("<i", channel.receive_exactly(4, deadline))
+    answer = json.loads(channel.receive_exactly(length, deadline))
+    channel.close()
+    summary: dict[str, Any] = answer[1]
+    return summary
+
+
+def _free(address: tuple[str, int]) -> int:
+    try:
+        return int(_summary(address)["queue_info"].get("pynq", {"free": 0})["free"])
+    except Exception:
+        return 0
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Board]:
+    with board(tmp_path / "state") as running:
+        yield running
+
+
+@contextmanager
+def _registered(agent: Board, address: tuple[str, int], patience: float = 10.0) -> Iterator[None]:
+    registration = Registration(address, "pynq", agent.server, "127.0.0.1", period=0.05, patience=patience)
+    registration.start()
+    try:
+        yield
+    finally:
+        registration.close()
+
+
+def test_found_through_a_stock_tracker_again_and_again(agent: Board, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.write_bytes(bundle_bytes())
+    port = _free_port()
+    with _tracker(port) as address, _registered(agent, address):
+        for _ in range(2):
+            _eventually(lambda: _free(address) == 1)
+            assert run_client("tracker", address, "pynq", bundle)["tensor"] == [[0, 1, 2], [3, 4, 5]]
+        _eventually(lambda: _free(address) == 1)
+        assert _summary(address)["server_info"][0]["key"] == "server:pynq"
+
+
+def test_registered_again_when_the_tracker_restarts(agent: Board) -> None:
+    port = _free_port()
+    with _registered(agent, ("127.0.0.1", port)):
+        for _ in range(2):
+            with _tracker(port) as address:
+                _eventually(lambda address=address: _free(address) == 1)  # type: ignore[misc]
+
+
+def test_an_offer_that_is_taken_but_not_used_is_withdrawn(agent: Board) -> None:
+    port = _free_port()
+    with _tracker(port) as address, _registered(agent, address, patience=0.2):
+        _eventually(lambda: _free(address) == 1)
+        channel = Channel(socket.create_connection(address, timeout=5))
+        deadline = time.monotonic() + 10
+        channel.send_bytes(struct.pack("<i", MAGIC), deadline)
+        channel.receive_exactly(4, deadline)
+        message = json.dumps([4, "pynq", "", 1]).encode()
+        channel.send_bytes(struct.pack("<i", len(message)) + message, deadline)
+        (length,) = struct.unpack("<i", channel.receive_exactly(4, deadline))
+        code, (_, offered_port, match_key) = json.loads(channel.receive_exactly(length, deadline))
+        assert (code, offered_port) == (0, agent.server.port)
+        _eventually(lambda: not agent.server.is_offered(match_key))
+        _eventually(lambda: _free(address) == 1)
+        channel.close()
+
+
+def test_what_is_no_tracker_does_not_stop_the_agent(agent: Board) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, _registered(agent, listener.getsockname()):
+        for answer in (b"HTTP", struct.pack("<i", MAGIC) + struct.pack("<i", 2**31 - 1), struct.pack("<ii", MAGIC, 3) + b"{x}", b""):
+            accepted = listener.accept()[0]
+            accepted.recv(100)
+            accepted.sendall(answer)
+            accepted.close()
+        listener.accept()[0].close()

@@ -42,16 +42,29 @@ DEFAULT_HTTP_PORT = 9092
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="edge-agent", description="Serve inference on this board's VTA accelerator: RPC for edgectl and TVM, HTTP for metrics.")
+        prog="edge-agent",
+        description="Serve inference on this board's VTA accelerator: RPC for edgectl and TVM, HTTP for metrics.",
+    )
     parser.add_argument("--board", required=True, help="this board's profile, such as pynq or sim")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=int, default=DEFAULT_RPC_PORT, help="RPC port, 0 for a free one (default: %(default)s)")
-    parser.add_argument("--http-port", type=int, default=DEFAULT_HTTP_PORT, help="HTTP port, 0 for a free one (default: %(default)s)")
-    parser.add_argument("--state-dir", type=Path, required=True, help="directory for bundles and uploads, of this agent alone")
+    parser.add_argument(
+        "--port", type=int, default=DEFAULT_RPC_PORT, help="RPC port, 0 for a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--http-port", type=int, default=DEFAULT_HTTP_PORT, help="HTTP port, 0 for a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--state-dir", type=Path, required=True, help="directory for bundles and uploads, of this agent alone"
+    )
     parser.add_argument("--state-file", type=Path, help="file to write process id, ports and key to once ready")
     parser.add_argument("--key-file", type=Path, help="file with the RPC key TYPE:TOKEN, which clients must present")
     parser.add_argument("--key", help="the same on the command line, where other users of this machine can read it")
-    parser.add_argument("--tracker", type=_host_and_port, metavar="HOST:PORT", help="register with this TVM tracker, under the key's type")
+    parser.add_argument(
+        "--tracker",
+        type=_host_and_port,
+        metavar="HOST:PORT",
+        help="register with this TVM tracker, under the key's type",
+    )
     parser.add_argument("--idle-timeout", type=float, metavar="SECONDS", help="end after so long without an RPC call")
     parser.add_argument("--verbose", action="store_true", help="log more")
     return parser.parse_args(arguments)
@@ -85,9 +98,18 @@ class Agent:
             self._accelerator = open_accelerator(self._profile.accelerator, self._profile)
             self._metrics = Metrics(options.board, self._profile.config)
             store = Store(options.state_dir)
-            self._service = Service(Runtime(self._accelerator, directory=kernels), self._accelerator, store, self._metrics)
-            endpoint = Endpoint(options.board, self._service, Uploads(store), options.state_dir / "sessions", self.status,
-                                self._shut_down, busy=self._called)
+            self._service = Service(
+                Runtime(self._accelerator, directory=kernels), self._accelerator, store, self._metrics
+            )
+            endpoint = Endpoint(
+                options.board,
+                self._service,
+                Uploads(store),
+                options.state_dir / "sessions",
+                self.status,
+                self._shut_down,
+                busy=self._called,
+            )
             self._rpc = RpcServer((options.host, options.port), [self._key], endpoint, self._metrics)
             self._http = HttpServer((options.host, options.http_port), self.status, self._metrics)
         except BaseException:
@@ -103,7 +125,9 @@ class Agent:
 
     def _shut_down(self) -> None:
         if self._profile.accelerator != "sim" or not _is_loopback(self._options.host):
-            raise AgentError("only a simulated board on loopback can be shut down over RPC; stop its service on the board")
+            raise AgentError(
+                "only a simulated board on loopback can be shut down over RPC; stop its service on the board"
+            )
         self._stop.set()
 
     def stop(self) -> None:
@@ -112,9 +136,15 @@ class Agent:
     def status(self) -> dict[str, Any]:
         """The agent as `/status` and `edge.status` give it."""
         return {
-            "board": self._options.board, "description": self._profile.description, "config": self._profile.config,
-            "version": VERSION, "protocol": CONTROL_PROTOCOL, "uptime_seconds": time.monotonic() - self._started,
-            "rpc_port": self._rpc.port, "http_port": self._http.port, "sessions": self._rpc.sessions,
+            "board": self._options.board,
+            "description": self._profile.description,
+            "config": self._profile.config,
+            "version": VERSION,
+            "protocol": CONTROL_PROTOCOL,
+            "uptime_seconds": time.monotonic() - self._started,
+            "rpc_port": self._rpc.port,
+            "http_port": self._http.port,
+            "sessions": self._rpc.sessions,
             **self._service.status(),
         }
 
@@ -129,9 +159,17 @@ class Agent:
                 self._registration.start()
             if options.state_file is not None:
                 pid, ticks = this_process()
-                AgentState(pid, ticks, options.host, self._rpc.port, self._http.port, options.board, self._key).write(options.state_file)
-            logger.info("board %s: RPC on %s:%d, HTTP on http://%s:%d/", options.board, options.host, self._rpc.port,
-                        options.host, self._http.port)
+                AgentState(pid, ticks, options.host, self._rpc.port, self._http.port, options.board, self._key).write(
+                    options.state_file
+                )
+            logger.info(
+                "board %s: RPC on %s:%d, HTTP on http://%s:%d/",
+                options.board,
+                options.host,
+                self._rpc.port,
+                options.host,
+                self._http.port,
+            )
             self._called()
             while not self._stop.wait(0.2):
                 if options.idle_timeout is not None and time.monotonic() - self._last_call > options.idle_timeout:
@@ -172,9 +210,13 @@ class _StateLock:
             self._descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BusyError(f"another agent uses the state directory {directory}; stop it or choose another with --state-dir") from None
+            raise BusyError(
+                f"another agent uses the state directory {directory}; stop it or choose another with --state-dir"
+            ) from None
         except OSError as error:
-            raise AgentError(f"the state directory {directory} cannot be used: {error.strerror}; choose one with --state-dir") from error
+            raise AgentError(
+                f"the state directory {directory} cannot be used: {error.strerror}; choose one with --state-dir"
+            ) from error
 
     def release(self) -> None:
         os.close(self._descriptor)
@@ -197,8 +239,11 @@ def _key(options: argparse.Namespace) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run an agent; returns the process's exit code."""
     options = parse_arguments(arguments)
-    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if options.verbose else logging.INFO,
-                        format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if options.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
     try:
         agent = Agent(options)
     except AgentError as error:

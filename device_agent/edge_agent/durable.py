@@ -17,8 +17,10 @@ def require_space(folder: Path, nbytes: int) -> None:
     """Raise AgentError where writing `nbytes` into a folder would fill the disk."""
     free = shutil.disk_usage(folder).free
     if nbytes > free - RESERVED_BYTES:
-        raise AgentError(f"{nbytes} bytes do not fit on the agent's disk: {free} are free, {RESERVED_BYTES} stay reserved; "
-                         "free some space and try again")
+        raise AgentError(
+            f"{nbytes} bytes do not fit on the agent's disk: {free} are free, {RESERVED_BYTES} stay reserved; "
+            "free some space and try again"
+        )
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,8 +13,13 @@ from edge_agent.vta.counters import Counters
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 REASONS = ("failure", "incompatible", "verification", "busy", "timeout", "program", "protocol", "input", "internal")
 """The error codes of edge_agent.errors, and "internal" for what should not happen."""
-STREAMS = {"inp": "inp_load_nbytes", "wgt": "wgt_load_nbytes", "acc": "acc_load_nbytes", "uop": "uop_load_nbytes",
-           "out": "out_store_nbytes"}
+STREAMS = {
+    "inp": "inp_load_nbytes",
+    "wgt": "wgt_load_nbytes",
+    "acc": "acc_load_nbytes",
+    "uop": "uop_load_nbytes",
+    "out": "out_store_nbytes",
+}
 
 
 class Metrics:
@@ -32,7 +37,9 @@ class Metrics:
         def histogram(name: str, meaning: str) -> Histogram:
             return Histogram(name, meaning, buckets=LATENCY_BUCKETS, registry=self._registry)
 
-        self._latency = histogram("edge_sample_latency_seconds", "Time of one sample: of an inference, divided by its batch.")
+        self._latency = histogram(
+            "edge_sample_latency_seconds", "Time of one sample: of an inference, divided by its batch."
+        )
         self._queue = histogram("edge_queue_seconds", "Time that a request waited for the accelerator.")
         compute = counter("edge_compute_seconds", "Time of inferences by the part that computed.", ("part",))
         self._vta_seconds, self._cpu_seconds = compute.labels("vta"), compute.labels("cpu")
@@ -42,7 +49,9 @@ class Metrics:
         self._samples = counter("edge_samples", "Samples inferred.")
         activations = counter("edge_activations", "Attempts to make a bundle live, by outcome.", ("outcome",))
         self._activations = {outcome: activations.labels(outcome) for outcome in ("succeeded", "failed")}
-        transferred = counter("edge_vta_bytes", "Bytes that VTA moved between DRAM and its buffers, by stream.", ("stream",))
+        transferred = counter(
+            "edge_vta_bytes", "Bytes that VTA moved between DRAM and its buffers, by stream.", ("stream",)
+        )
         self._bytes = {stream: transferred.labels(stream) for stream in STREAMS}
         self._gemm = counter("edge_vta_gemm_operations", "Micro-op executions of VTA's GEMM instructions.")
         self._alu = counter("edge_vta_alu_operations", "Micro-op executions of VTA's ALU instructions.")
@@ -52,10 +61,14 @@ class Metrics:
         self._refused = {reason: refused.labels(reason) for reason in ("key", "protocol", "timeout", "busy")}
         self._ready = gauge("edge_ready", "1 while a self-tested model is live.")
         gauge("edge_start_timestamp_seconds", "When the agent started, since the epoch.").set(time.time())
-        self._activated = gauge("edge_model_activated_timestamp_seconds", "When the live model was activated; 0 without one.")
+        self._activated = gauge(
+            "edge_model_activated_timestamp_seconds", "When the live model was activated; 0 without one."
+        )
         self._model = Info("edge_model", "The live model.", registry=self._registry)
         self.set_model(None)
-        Info("edge_build", "The agent.", registry=self._registry).info({"version": VERSION, "board": board, "config": config})
+        Info("edge_build", "The agent.", registry=self._registry).info(
+            {"version": VERSION, "board": board, "config": config}
+        )
 
     def infer_requested(self) -> None:
         self._requests.inc()

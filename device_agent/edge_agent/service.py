@@ -64,8 +64,14 @@ class Model:
         return max(1, shape[0]) if shape else 1
 
     def as_dict(self) -> dict[str, Any]:
-        return {"model": self.name, "digest": self.bundle.digest, "bytes": self.bundle.nbytes, "batch": self.batch,
-                "inputs": [spec.as_dict() for spec in self.inputs], "outputs": [spec.as_dict() for spec in self.outputs]}
+        return {
+            "model": self.name,
+            "digest": self.bundle.digest,
+            "bytes": self.bundle.nbytes,
+            "batch": self.batch,
+            "inputs": [spec.as_dict() for spec in self.inputs],
+            "outputs": [spec.as_dict() for spec in self.outputs],
+        }
 
 
 @dataclass(frozen=True)
@@ -90,15 +96,20 @@ class Benchmark:
     counters: Mapping[str, int]
 
     def as_dict(self) -> dict[str, Any]:
-        return {"means": list(self.means), "seconds": list(self.seconds), "vta_seconds": list(self.vta_seconds),
-                "counters": dict(self.counters)}
+        return {
+            "means": list(self.means),
+            "seconds": list(self.seconds),
+            "vta_seconds": list(self.vta_seconds),
+            "counters": dict(self.counters),
+        }
 
 
 class Service:
     """The single owner of the accelerator. Thread-safe."""
 
-    def __init__(self, runtime: Runtime, accelerator: Accelerator, store: Store, metrics: Metrics,
-                 queue_depth: int = QUEUE_DEPTH) -> None:
+    def __init__(
+        self, runtime: Runtime, accelerator: Accelerator, store: Store, metrics: Metrics, queue_depth: int = QUEUE_DEPTH
+    ) -> None:
         """`runtime` executes on `accelerator`, which nothing else may use from now on."""
         self._runtime = runtime
         self._accelerator = accelerator
@@ -193,7 +204,10 @@ class Service:
         return Activation(model.as_dict(), loaded - start, tested - loaded)
 
     def infer(self, inputs: Mapping[str, np.ndarray], seconds: float | None = None) -> Inference:
-        """One inference of the live model. Raises InputError, BusyError, DeadlineError after `seconds`, IncompatibleError."""
+        """One inference of the live model.
+
+        Raises InputError, BusyError, DeadlineError after `seconds`, IncompatibleError where nothing is live.
+        """
 
         def live() -> Model:
             if self._live is None:
@@ -206,14 +220,19 @@ class Service:
         """One inference of a model that `load` gave."""
         return self._infer(lambda: model, inputs, seconds)
 
-    def _infer(self, model_of: Callable[[], Model], inputs: Mapping[str, np.ndarray], seconds: float | None) -> Inference:
+    def _infer(
+        self, model_of: Callable[[], Model], inputs: Mapping[str, np.ndarray], seconds: float | None
+    ) -> Inference:
         def run(waited: float) -> Inference:
             model = model_of()
             inference = self._guarded(lambda: model.loaded.infer(inputs))
             self._metrics.inferred(model.batch, waited, inference.seconds, inference.vta_seconds, inference.counters)
             self._samples += model.batch
-            self._last = {"seconds": inference.seconds, "vta_seconds": inference.vta_seconds,
-                          "counters": inference.counters.as_dict()}
+            self._last = {
+                "seconds": inference.seconds,
+                "vta_seconds": inference.vta_seconds,
+                "counters": inference.counters.as_dict(),
+            }
             return inference
 
         self._metrics.infer_requested()
@@ -234,8 +253,13 @@ class Service:
             self._accelerator.reset()
             raise
 
-    def bench(self, inputs: Mapping[str, np.ndarray] | None, number: int, repeat: int,
-              check: Callable[[], None] = lambda: None) -> Benchmark:
+    def bench(
+        self,
+        inputs: Mapping[str, np.ndarray] | None,
+        number: int,
+        repeat: int,
+        check: Callable[[], None] = lambda: None,
+    ) -> Benchmark:
         """`repeat` means over `number` inferences of the live model each, after one to warm up.
 
         Without inputs: zeros. `check` runs before every inference and raises where the measurement shall stop.
@@ -273,8 +297,13 @@ class Service:
     def status(self) -> dict[str, Any]:
         """What is live, and the last inference; `reason` says why nothing is."""
         live = self._live
-        return {"ready": live is not None, "reason": "" if live else self._reason, "live": live.as_dict() if live else None,
-                "last": self._last or None, "samples": self._samples}
+        return {
+            "ready": live is not None,
+            "reason": "" if live else self._reason,
+            "live": live.as_dict() if live else None,
+            "last": self._last or None,
+            "samples": self._samples,
+        }
 
     def close(self) -> None:
         """Let waiting requests finish, release the live model and end the worker."""

@@ -31,7 +31,15 @@ class AgentState:
         """None where there is no such file, or it does not parse."""
         try:
             document = json.loads(path.read_text())
-            kinds = {"pid": int, "start_ticks": int, "host": str, "rpc_port": int, "http_port": int, "board": str, "key": str}
+            kinds = {
+                "pid": int,
+                "start_ticks": int,
+                "host": str,
+                "rpc_port": int,
+                "http_port": int,
+                "board": str,
+                "key": str,
+            }
             if set(document) != set(kinds) or any(type(document[name]) is not kind for name, kind in kinds.items()):
                 return None
             return cls(**document)

@@ -44,7 +44,9 @@ class Store:
             self._active = self._read_active()
             self._sweep(directory)
         except OSError as error:
-            raise AgentError(f"the state directory {directory} cannot be used: {error.strerror}; choose one with --state-dir") from error
+            raise AgentError(
+                f"the state directory {directory} cannot be used: {error.strerror}; choose one with --state-dir"
+            ) from error
 
     @property
     def active(self) -> Active:
@@ -105,7 +107,7 @@ class Store:
             path.unlink()
 
     def read(self, digest: str) -> Bundle:
-        """A stored bundle, verified again. Raises InputError where there is none, VerificationError where it is damaged."""
+        """A stored bundle, verified again. Raises InputError (there is none) or VerificationError (damaged)."""
         path = self._path(digest)
         if not path.is_file():
             raise InputError(f"there is no bundle {digest[:12]} on this board; upload it first")
@@ -134,5 +136,7 @@ class Store:
         try:
             durable.write(self._active_file, json.dumps(document).encode())
         except OSError as error:
-            raise AgentError(f"the activation could not be recorded: {error.strerror}; the previous version stays") from error
+            raise AgentError(
+                f"the activation could not be recorded: {error.strerror}; the previous version stays"
+            ) from error
         self._active = active

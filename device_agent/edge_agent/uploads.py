@@ -79,8 +79,10 @@ class Uploads:
         upload = self._find(sha256)
         with upload.lock:
             if offset != upload.received or offset + len(data) > upload.nbytes:
-                raise InputError(f"a chunk covers bytes {offset} to {offset + len(data)} of {upload.nbytes}, byte "
-                                 f"{upload.received} comes next; begin again to resume")
+                raise InputError(
+                    f"a chunk covers bytes {offset} to {offset + len(data)} of {upload.nbytes}, byte "
+                    f"{upload.received} comes next; begin again to resume"
+                )
             try:
                 with upload.path.open("r+b") as file:
                     file.seek(offset)
@@ -107,7 +109,9 @@ class Uploads:
             found = _digest(upload.path)
             if found != sha256:
                 upload.path.unlink(missing_ok=True)
-                raise VerificationError(f"the uploaded file has SHA-256 {found}, {sha256} was announced; upload it again")
+                raise VerificationError(
+                    f"the uploaded file has SHA-256 {found}, {sha256} was announced; upload it again"
+                )
             return self._store.add(upload.path)
 
 

@@ -120,18 +120,35 @@ class SimulatedBoard:
 
     def _start(self, port: int, http_port: int, idle_seconds: float) -> AgentState:
         command = [
-            sys.executable, "-m", "edge_agent.agent", "--board", self.profile, "--host", "127.0.0.1",
-            "--port", str(port), "--http-port", str(http_port), "--state-dir", str(self.directory / "state"),
-            "--state-file", str(self._state_file), "--idle-timeout", str(idle_seconds),
+            sys.executable,
+            "-m",
+            "edge_agent.agent",
+            "--board",
+            self.profile,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--http-port",
+            str(http_port),
+            "--state-dir",
+            str(self.directory / "state"),
+            "--state-file",
+            str(self._state_file),
+            "--idle-timeout",
+            str(idle_seconds),
         ]
         try:
             with self.log_file.open("wb") as log:
                 # A session of its own: neither Ctrl-C nor the end of this terminal reaches it.
-                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                           start_new_session=True, cwd="/")
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+                )
         except OSError as error:
-            raise EdgectlError(f"the simulated board cannot be started: {error}; choose another directory for its state with "
-                               "EDGECTL_STATE") from error
+            raise EdgectlError(
+                f"the simulated board cannot be started: {error}; choose another directory for its state with "
+                "EDGECTL_STATE"
+            ) from error
         try:
             return self._await_ready(process)
         except BaseException:
@@ -162,8 +179,10 @@ class SimulatedBoard:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(self.directory / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise EdgectlError(f"the state directory {self.directory} cannot be used: {error.strerror}; choose another with "
-                               "EDGECTL_STATE") from error
+            raise EdgectlError(
+                f"the state directory {self.directory} cannot be used: {error.strerror}; choose another with "
+                "EDGECTL_STATE"
+            ) from error
         try:
             deadline = time.monotonic() + START_SECONDS + STOP_SECONDS
             while True:
@@ -172,8 +191,10 @@ class SimulatedBoard:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise BusyError("another edgectl has been starting or stopping the simulated board for too long; "
-                                        "end that one first") from None
+                        raise BusyError(
+                            "another edgectl has been starting or stopping the simulated board for too long; "
+                            "end that one first"
+                        ) from None
                     time.sleep(_POLL_SECONDS)
             yield
         finally:
@@ -191,7 +212,9 @@ class StartedHere:
         self._board = self._owner.ensure(*self._arguments)
         return self._board
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is not None and self._board is not None and self._board.started_here:
             self._owner.stop()
 

@@ -22,10 +22,17 @@ def identity_bundle(model: str = "identity", golden: float = 1.0) -> bytes:
     plan = Plan(buffers, (16,), (), {"data": 0}, {"result": 0})
     members = {"plan.json": plan.to_json().encode(), "golden/input.npy": _npy(1.0), "golden/output.npy": _npy(golden)}
     manifest = {
-        "schema": SCHEMA_VERSION, "model": model, "agent_protocol": AGENT_PROTOCOL, "config": profile("sim").config,
-        "features": [], "cpu": {"machine": platform.machine()},
-        "golden": {"inputs": {"data": "golden/input.npy"}, "integers": {},
-                   "outputs": {"result": {"member": "golden/output.npy", "rtol": 0.0, "atol": 0.0}}},
+        "schema": SCHEMA_VERSION,
+        "model": model,
+        "agent_protocol": AGENT_PROTOCOL,
+        "config": profile("sim").config,
+        "features": [],
+        "cpu": {"machine": platform.machine()},
+        "golden": {
+            "inputs": {"data": "golden/input.npy"},
+            "integers": {},
+            "outputs": {"result": {"member": "golden/output.npy", "rtol": 0.0, "atol": 0.0}},
+        },
         "members": {n: {"bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in members.items()},
     }
     target = io.BytesIO()

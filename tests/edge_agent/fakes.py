@@ -34,11 +34,17 @@ KEY = "sim:secret"
 def bundle_bytes(model: str = "double", bias: float = 0.0, batch: int = 1, good: bool = True) -> bytes:
     """A bundle for FakeRuntime: input `data` and output `result`, float32 (batch, 4). A bad one fails its self-test."""
     shape = (batch, 4)
-    plan = Plan((Buffer("data", shape, "float32", 0), Buffer("result", shape, "float32", 0)), (batch * 16,), (),
-                {"data": 0}, {"result": 1})
+    plan = Plan(
+        (Buffer("data", shape, "float32", 0), Buffer("result", shape, "float32", 0)),
+        (batch * 16,),
+        (),
+        {"data": 0},
+        {"result": 1},
+    )
     members = {"plan.json": plan.to_json().encode(), "constants.bin": json.dumps({"bias": bias, "good": good}).encode()}
     manifest = {
-        "schema": SCHEMA_VERSION, "model": model,
+        "schema": SCHEMA_VERSION,
+        "model": model,
         "members": {n: {"bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in members.items()},
     }
     target = io.BytesIO()
@@ -109,7 +115,9 @@ class FakeAccelerator(Accelerator):
     def load(self, program: Program) -> LoadedProgram:
         raise NotImplementedError
 
-    def run(self, loaded: LoadedProgram, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> RunStats:
+    def run(
+        self, loaded: LoadedProgram, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
+    ) -> RunStats:
         raise NotImplementedError
 
     def unload(self, loaded: LoadedProgram) -> None:
@@ -151,8 +159,9 @@ def board(directory: Path, limits: Limits | None = None, queue_depth: int = 8) -
     runtime, accelerator, store, metrics = FakeRuntime(), FakeAccelerator(), Store(directory), Metrics("sim", "fake")
     service = Service(runtime, accelerator, store, metrics, queue_depth)  # type: ignore[arg-type]
     shut_down = threading.Event()
-    endpoint = Endpoint("sim", service, Uploads(store), directory / "sessions", service.status, shut_down.set,
-                        limits or Limits())
+    endpoint = Endpoint(
+        "sim", service, Uploads(store), directory / "sessions", service.status, shut_down.set, limits or Limits()
+    )
     server = Server(("127.0.0.1", 0), [KEY], endpoint, metrics)
     server.start()
     try:

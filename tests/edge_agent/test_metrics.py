@@ -14,7 +14,9 @@ from edge_agent.vta.counters import Counters
 def _samples(metrics: Metrics) -> dict[str, float]:
     """Every series by its full text name."""
     text = metrics.page("")[0].decode()
-    return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if not line.startswith("#")}
+    return {
+        line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if not line.startswith("#")
+    }
 
 
 def test_every_series_exists_from_the_start_at_zero() -> None:
@@ -41,7 +43,9 @@ def test_an_inference_is_counted_per_sample() -> None:
     assert samples["edge_queue_seconds_sum"] == 0.5
     assert abs(samples['edge_compute_seconds_total{part="vta"}'] - 0.06) < 1e-9
     assert abs(samples['edge_compute_seconds_total{part="cpu"}'] - 0.02) < 1e-9
-    assert [samples[f'edge_vta_bytes_total{{stream="{stream}"}}'] for stream in ("inp", "wgt", "acc", "uop", "out")] == [1, 2, 3, 4, 5]
+    assert [
+        samples[f'edge_vta_bytes_total{{stream="{stream}"}}'] for stream in ("inp", "wgt", "acc", "uop", "out")
+    ] == [1, 2, 3, 4, 5]
     assert samples["edge_vta_gemm_operations_total"] == 6
     assert samples["edge_vta_alu_operations_total"] == 7
 
@@ -62,7 +66,9 @@ def test_the_live_model_is_one_series() -> None:
     for number in range(3):
         metrics.set_model({"model": f"model{number}", "digest": f"{number}"})
     samples = _samples(metrics)
-    assert [name for name in samples if name.startswith("edge_model_info")] == ['edge_model_info{digest="2",model="model2"}']
+    assert [name for name in samples if name.startswith("edge_model_info")] == [
+        'edge_model_info{digest="2",model="model2"}'
+    ]
     assert samples["edge_ready"] == 1 and samples["edge_model_activated_timestamp_seconds"] > 1e9
 
 

@@ -47,7 +47,10 @@ def test_an_activated_bundle_serves_and_is_described(agent: Board) -> None:
     assert agent.service.ready and _result(agent) == 3
     status = agent.service.status()
     assert status["live"] == {
-        "model": "double", "digest": digest, "bytes": status["live"]["bytes"], "batch": 1,
+        "model": "double",
+        "digest": digest,
+        "bytes": status["live"]["bytes"],
+        "batch": 1,
         "inputs": [{"name": "data", "shape": [1, 4], "dtype": "float32"}],
         "outputs": [{"name": "result", "shape": [1, 4], "dtype": "float32"}],
     }
@@ -149,7 +152,7 @@ def test_a_request_that_waits_too_long_is_dropped(agent: Board) -> None:
     agent.deploy(bundle_bytes())
     agent.runtime.gate.clear()
     for _ in range(2):
-        with pytest.raises(DeadlineError, match="did not answer within 0.05 s"):
+        with pytest.raises(DeadlineError, match=r"did not answer within 0\.05 s"):
             agent.service.infer(ONES, seconds=0.05)
     agent.runtime.gate.set()
     _result(agent)

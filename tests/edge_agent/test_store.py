@@ -71,9 +71,19 @@ def test_old_bundles_make_way(tmp_path: Path) -> None:
     assert len(names) == 4 and {live, newest} <= names
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema": 2}', json.dumps({"schema": 1, "current": 5, "previous": None}),
-                                  json.dumps({"schema": 1, "current": "../../x", "previous": None}),
-                                  json.dumps({"schema": 1, "current": "a" * 64, "previous": None})])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"schema": 2}',
+        json.dumps({"schema": 1, "current": 5, "previous": None}),
+        json.dumps({"schema": 1, "current": "../../x", "previous": None}),
+        json.dumps({"schema": 1, "current": "a" * 64, "previous": None}),
+    ],
+)
 def test_a_damaged_state_is_an_empty_one(tmp_path: Path, text: str) -> None:
     Store(tmp_path)
     (tmp_path / "active.json").write_text(text)

@@ -56,7 +56,9 @@ def test_it_is_detached(simulated: SimulatedBoard) -> None:
 
 def test_two_starts_at_once_make_one(tmp_path: Path) -> None:
     found: list[RunningBoard] = []
-    threads = [threading.Thread(target=lambda: found.append(SimulatedBoard(directory=tmp_path).ensure())) for _ in range(3)]
+    threads = [
+        threading.Thread(target=lambda: found.append(SimulatedBoard(directory=tmp_path).ensure())) for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -108,10 +110,14 @@ def test_a_failure_ends_what_was_started_here_only(simulated: SimulatedBoard) ->
 
 def test_an_interrupted_starter_leaves_no_agent(tmp_path: Path) -> None:
     """Ctrl-C during a deploy that has started the board."""
-    code = ("import sys, time\nfrom pathlib import Path\nfrom edgectl.simulated_board import SimulatedBoard\n"
-            "with SimulatedBoard(directory=Path(sys.argv[1])).started_here() as board:\n"
-            "    print(board.state.pid, flush=True)\n    time.sleep(60)\n")
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom edgectl.simulated_board import SimulatedBoard\n"
+        "with SimulatedBoard(directory=Path(sys.argv[1])).started_here() as board:\n"
+        "    print(board.state.pid, flush=True)\n    time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     assert process.stdout is not None
     pid = int(process.stdout.readline())
     assert start_ticks(pid) is not None
@@ -121,7 +127,10 @@ def test_an_interrupted_starter_leaves_no_agent(tmp_path: Path) -> None:
 
 
 def test_a_taken_port_is_busy_and_leaves_nothing(simulated: SimulatedBoard) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(BusyError, match=f"127.0.0.1:{taken.getsockname()[1]}"):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(BusyError, match=f"127.0.0.1:{taken.getsockname()[1]}"),
+    ):
         simulated.ensure(port=taken.getsockname()[1])
     assert simulated.find() is None
 

@@ -34,7 +34,17 @@ def _free_port() -> int:
 
 @contextmanager
 def _tracker(port: int) -> Iterator[tuple[str, int]]:
-    command = [sys.executable, "-m", "tvm.exec.rpc_tracker", "--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1)]
+    command = [
+        sys.executable,
+        "-m",
+        "tvm.exec.rpc_tracker",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--port-end",
+        str(port + 1),
+    ]
     # A session of its own: the tracker starts a worker that has to end with it.
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -141,7 +151,12 @@ def test_an_offer_that_is_taken_but_not_used_is_withdrawn(agent: Board) -> None:
 
 def test_what_is_no_tracker_does_not_stop_the_agent(agent: Board) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, _registered(agent, listener.getsockname()):
-        for answer in (b"HTTP", struct.pack("<i", MAGIC) + struct.pack("<i", 2**31 - 1), struct.pack("<ii", MAGIC, 3) + b"{x}", b""):
+        for answer in (
+            b"HTTP",
+            struct.pack("<i", MAGIC) + struct.pack("<i", 2**31 - 1),
+            struct.pack("<ii", MAGIC, 3) + b"{x}",
+            b"",
+        ):
             accepted = listener.accept()[0]
             accepted.recv(100)
             accepted.sendall(answer)

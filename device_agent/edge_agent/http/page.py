@@ -9,8 +9,12 @@ from string import Template
 from typing import Any
 
 _COUNTERS = {
-    "inp_load_nbytes": "activations in", "wgt_load_nbytes": "weights in", "acc_load_nbytes": "biases in",
-    "uop_load_nbytes": "micro-ops in", "out_store_nbytes": "activations out", "gemm_counter": "GEMM operations",
+    "inp_load_nbytes": "activations in",
+    "wgt_load_nbytes": "weights in",
+    "acc_load_nbytes": "biases in",
+    "uop_load_nbytes": "micro-ops in",
+    "out_store_nbytes": "activations out",
+    "gemm_counter": "GEMM operations",
     "alu_counter": "ALU operations",
 }
 
@@ -33,11 +37,16 @@ def render(status: Mapping[str, Any]) -> bytes:
     }
     rows |= {label: f"{last['counters'][name]:,}" for name, label in _COUNTERS.items() if last}
     fields = {
-        "board": status["board"], "state": "ready" if live else "no model", "state_class": "" if live else "waiting",
-        "latency": _milliseconds(last.get("seconds"), batch), "vta_latency": _milliseconds(last.get("vta_seconds"), batch),
+        "board": status["board"],
+        "state": "ready" if live else "no model",
+        "state_class": "" if live else "waiting",
+        "latency": _milliseconds(last.get("seconds"), batch),
+        "vta_latency": _milliseconds(last.get("vta_seconds"), batch),
         "inferences": f"{status['samples']:,}",
     }
     escaped = {name: html.escape(str(value)) for name, value in fields.items()}
-    escaped["rows"] = "\n".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(str(value))}</dd>" for name, value in rows.items())
+    escaped["rows"] = "\n".join(
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(str(value))}</dd>" for name, value in rows.items()
+    )
     template = Template(resources.files("edge_agent.http").joinpath("index.html").read_text(encoding="utf-8"))
     return template.substitute(escaped).encode()

@@ -74,9 +74,15 @@ class Server(socketserver.ThreadingTCPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], status: Callable[[], dict[str, Any]], metrics: Metrics,
-                 seconds: float = 10.0, connections: int = 32) -> None:
-        """`seconds` are a request's in total. Raises BusyError where the port is taken, AgentError for a bad address."""
+    def __init__(
+        self,
+        address: tuple[str, int],
+        status: Callable[[], dict[str, Any]],
+        metrics: Metrics,
+        seconds: float = 10.0,
+        connections: int = 32,
+    ) -> None:
+        """`seconds` are a request's in total. Raises BusyError (port taken) or AgentError (no such address)."""
         self._status = status
         self._metrics = metrics
         self._seconds = seconds
@@ -89,8 +95,10 @@ class Server(socketserver.ThreadingTCPServer):
             super().__init__(address, _Handler)
         except OSError as error:
             kind = BusyError if error.errno == errno.EADDRINUSE else AgentError
-            raise kind(f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}; "
-                       "choose another address or port with --http-port") from error
+            raise kind(
+                f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}; "
+                "choose another address or port with --http-port"
+            ) from error
         self._thread = threading.Thread(target=self.serve_forever, args=(0.25,), name="http", daemon=True)
 
     @property
@@ -121,7 +129,9 @@ class Server(socketserver.ThreadingTCPServer):
             return HTTPStatus.OK, "application/json", json.dumps(self._status()).encode()
         if path == "/":
             return HTTPStatus.OK, "text/html; charset=utf-8", page.render(self._status())
-        return _error(HTTPStatus.NOT_FOUND, "there is nothing here; try /, /metrics, /status, /health/live or /health/ready")
+        return _error(
+            HTTPStatus.NOT_FOUND, "there is nothing here; try /, /metrics, /status, /health/live or /health/ready"
+        )
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:

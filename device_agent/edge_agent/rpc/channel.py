@@ -119,7 +119,9 @@ class Channel:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN | select.POLLRDHUP)
         events = poll.poll(0)
-        return bool(events) and bool(events[0][1] & (select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL))
+        return bool(events) and bool(
+            events[0][1] & (select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL)
+        )
 
     def interrupt(self) -> None:
         """End the connection from another thread: whatever its owner waits for fails at once. The owner closes it."""

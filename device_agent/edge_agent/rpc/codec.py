@@ -1,4 +1,4 @@
-"""The values of TVM's RPC on the wire: frames and packed sequences, little-endian, protocol "0.8.0" of TVM 0.20 and later.
+"""The values of TVM's RPC on the wire: frames and packed sequences, little-endian; protocol "0.8.0" since TVM 0.20.
 
 A frame is a u64 length of what follows, an i32 code and a body. Everything that is read here comes from a peer: each
 read is bounded by its frame, and whatever does not parse is a ProtocolError. docs/rpc.md describes the format.
@@ -122,7 +122,9 @@ class DataType:
         """The NumPy type. Raises InputError where there is none (several lanes, bfloat16, 4-bit integers)."""
         kind = _CODE_KINDS.get(self.code)
         if kind is None or self.lanes != 1 or self.bits not in _KIND_BITS[kind]:
-            raise InputError(f"tensors of DLPack type code {self.code}, {self.bits} bits, {self.lanes} lanes are not supported")
+            raise InputError(
+                f"tensors of DLPack type code {self.code}, {self.bits} bits, {self.lanes} lanes are not supported"
+            )
         return np.dtype(f"<{kind}{self.bits // 8}") if self.bits > 8 else np.dtype(f"{kind}1")
 
 
@@ -154,7 +156,21 @@ class Tensor:
         return math.prod(self.shape) * self.dtype.nbytes
 
 
-Value = None | bool | int | float | str | bytes | Pointer | DataType | Device | Tensor | FunctionHandle | ModuleHandle | ObjectHandle
+Value = (
+    None
+    | bool
+    | int
+    | float
+    | str
+    | bytes
+    | Pointer
+    | DataType
+    | Device
+    | Tensor
+    | FunctionHandle
+    | ModuleHandle
+    | ObjectHandle
+)
 
 _HANDLES: dict[int, type[Pointer] | type[FunctionHandle] | type[ModuleHandle]] = {
     TypeIndex.POINTER: Pointer,
@@ -245,7 +261,9 @@ class Reader:
             return bytes(self.take(self.u64()))
         if index in (TypeIndex.SMALL_STRING, TypeIndex.SMALL_BYTES) or index >= 64:
             return self._object(index)
-        raise ProtocolError(f"a packed sequence holds type index {index}, which TVM's RPC {PROTOCOL_VERSION} does not have")
+        raise ProtocolError(
+            f"a packed sequence holds type index {index}, which TVM's RPC {PROTOCOL_VERSION} does not have"
+        )
 
     def _object(self, index: int) -> Value:
         repeated = self.u32()
@@ -256,16 +274,18 @@ class Reader:
         if repeated == TypeIndex.REMOTE_OBJECT:
             return ObjectHandle(self.u64())
         raise ProtocolError(
-            f"a packed sequence holds type index {index} where TVM's RPC {PROTOCOL_VERSION}, as TVM 0.20 and later encode it, "
-            "has a string, bytes or a remote object; TVM 0.19 and older use other type codes: use a client of TVM 0.27"
+            f"a packed sequence holds type index {index} where TVM's RPC {PROTOCOL_VERSION}, as TVM 0.20 and later "
+            "encode it, has a string, bytes or a remote object; TVM 0.19 and older use other type codes: use a client of TVM 0.27"
         )
 
     def values(self) -> list[Value]:
         """A packed sequence."""
         count = self.i32()
         if not 0 <= count <= min(MAXIMUM_VALUES, self.remaining // 4):
-            raise ProtocolError(f"a packed sequence announces {count} values in {self.remaining} bytes, "
-                                f"at most {MAXIMUM_VALUES} are allowed")
+            raise ProtocolError(
+                f"a packed sequence announces {count} values in {self.remaining} bytes, "
+                f"at most {MAXIMUM_VALUES} are allowed"
+            )
         return [self.value() for _ in range(count)]
 
     def end(self) -> None:
@@ -284,10 +304,15 @@ FRAME_CODE = _I32
 def encode_tensor(tensor: Tensor) -> bytes:
     """A tensor without a type index, as the copy frames carry it."""
     shape = struct.pack(f"<{len(tensor.shape)}q", *tensor.shape)
-    return b"".join([
-        _U64.pack(tensor.data), struct.pack("<iii", tensor.device.kind, tensor.device.index, len(tensor.shape)),
-        _DATA_TYPE.pack(tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes), shape, _U64.pack(tensor.byte_offset),
-    ])
+    return b"".join(
+        [
+            _U64.pack(tensor.data),
+            struct.pack("<iii", tensor.device.kind, tensor.device.index, len(tensor.shape)),
+            _DATA_TYPE.pack(tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes),
+            shape,
+            _U64.pack(tensor.byte_offset),
+        ]
+    )
 
 
 def _encode_object(index: TypeIndex, body: bytes) -> bytes:

@@ -29,13 +29,18 @@ def status(session: Session) -> str:
 
 
 @exported("edge.echo", "The argument itself; a tensor comes back as a new one. For tests of a connection.")
-def echo(session: Session, value: int | bool | float | str | bytes | DataType | Device | Pointer | Tensor | None,
-         ) -> int | bool | float | str | bytes | DataType | Device | Pointer | Tensor | None:
+def echo(
+    session: Session,
+    value: int | bool | float | str | bytes | DataType | Device | Pointer | Tensor | None,
+) -> int | bool | float | str | bytes | DataType | Device | Pointer | Tensor | None:
     return session.keep_array(session.memory.array(value)) if isinstance(value, Tensor) else value
 
 
-@exported("edge.upload.begin", "Begin or resume the upload of a bundle of so many bytes with this SHA-256; returns how many "
-          "bytes the agent already has.")
+@exported(
+    "edge.upload.begin",
+    "Begin or resume the upload of a bundle of so many bytes with this SHA-256; returns how many "
+    "bytes the agent already has.",
+)
 def upload_begin(session: Session, nbytes: int, sha256: str) -> int:
     return session.endpoint.uploads.begin(nbytes, sha256)
 
@@ -50,23 +55,36 @@ def upload_commit(session: Session, sha256: str) -> str:
     return session.endpoint.uploads.commit(sha256)
 
 
-@exported("edge.activate", "Load an uploaded bundle, self-test it and make it live; the previous one stays live where that "
-          "fails. Returns the model as JSON with `load_seconds` and `self_test_seconds`.")
+@exported(
+    "edge.activate",
+    "Load an uploaded bundle, self-test it and make it live; the previous one stays live where that "
+    "fails. Returns the model as JSON with `load_seconds` and `self_test_seconds`.",
+)
 def activate(session: Session, digest: str) -> str:
     return json.dumps(session.endpoint.service.activate(digest).as_dict())
 
 
-@exported("edge.infer", "Infer with the live model. Takes and returns named arrays (see Arrays); the reply's header has "
-          "`seconds`, `vta_seconds` and `counters`.")
+@exported(
+    "edge.infer",
+    "Infer with the live model. Takes and returns named arrays (see Arrays); the reply's header has "
+    "`seconds`, `vta_seconds` and `counters`.",
+)
 def infer(session: Session, request: bytes) -> bytes:
     inputs, _ = arrays.unpack(request)
     inference = session.endpoint.service.infer(inputs, session.seconds_left())
-    header = {"seconds": inference.seconds, "vta_seconds": inference.vta_seconds, "counters": inference.counters.as_dict()}
+    header = {
+        "seconds": inference.seconds,
+        "vta_seconds": inference.vta_seconds,
+        "counters": inference.counters.as_dict(),
+    }
     return arrays.pack(inference.outputs, header)
 
 
-@exported("edge.bench", "Time the live model: `repeat` means over `number` inferences each, after one to warm up; with no "
-          "request bytes, on zeros. Returns JSON: `means`, and per run `seconds` and `vta_seconds`; `counters`.")
+@exported(
+    "edge.bench",
+    "Time the live model: `repeat` means over `number` inferences each, after one to warm up; with no "
+    "request bytes, on zeros. Returns JSON: `means`, and per run `seconds` and `vta_seconds`; `counters`.",
+)
 def bench(session: Session, number: int, repeat: int, request: bytes = b"") -> str:
     if not (number >= 1 and repeat >= 1 and number * repeat <= MAXIMUM_RUNS):
         raise InputError(f"number={number} and repeat={repeat} must be positive, their product at most {MAXIMUM_RUNS}")
@@ -74,8 +92,10 @@ def bench(session: Session, number: int, repeat: int, request: bytes = b"") -> s
     return json.dumps(session.endpoint.service.bench(inputs, number, repeat, session.check_alive).as_dict())
 
 
-@exported("edge.manifest", "The live model's manifest as JSON: what it was compiled from and for, its inputs, "
-          "preprocessing and labels.")
+@exported(
+    "edge.manifest",
+    "The live model's manifest as JSON: what it was compiled from and for, its inputs, preprocessing and labels.",
+)
 def manifest(session: Session) -> str:
     return json.dumps(session.endpoint.service.manifest())
 

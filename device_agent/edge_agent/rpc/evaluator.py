@@ -26,8 +26,12 @@ class Evaluation:
     def check(self) -> None:
         """Raises InputError."""
         if not (self.number >= 1 and self.repeat >= 1 and self.number * self.repeat <= MAXIMUM_CALLS):
-            raise InputError(f"number={self.number} and repeat={self.repeat} must be positive, their product at most {MAXIMUM_CALLS}")
-        if not (0 <= self.minimum_seconds <= 3600 and 0 <= self.cooldown_seconds <= 3600 and self.repeats_to_cooldown >= 1):
+            raise InputError(
+                f"number={self.number} and repeat={self.repeat} must be positive, their product at most {MAXIMUM_CALLS}"
+            )
+        if not (
+            0 <= self.minimum_seconds <= 3600 and 0 <= self.cooldown_seconds <= 3600 and self.repeats_to_cooldown >= 1
+        ):
             raise InputError("min_repeat_ms, cooldown_interval_ms and repeats_to_cooldown are out of range")
 
     def run(self, call: Callable[[], object], pause: Callable[[], None]) -> bytes:

@@ -37,7 +37,9 @@ class Files:
         others = [other for other in self.names() if other != name]
         held = sum((self._folder / other).stat().st_size for other in others)
         if len(others) >= MAXIMUM_FILES or held + len(data) > self._limit:
-            raise InputError(f"a session keeps at most {MAXIMUM_FILES} files and {self._limit} bytes; remove some first")
+            raise InputError(
+                f"a session keeps at most {MAXIMUM_FILES} files and {self._limit} bytes; remove some first"
+            )
         self._folder.mkdir(parents=True, exist_ok=True)
         durable.require_space(self._folder, len(data))
         try:

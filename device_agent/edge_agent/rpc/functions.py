@@ -16,8 +16,18 @@ from edge_agent.errors import InputError
 from edge_agent.rpc.codec import DataType, Device, FunctionHandle, ModuleHandle, ObjectHandle, Pointer, Tensor, Value
 
 _NAMES: dict[Any, str] = {
-    int: "int", bool: "bool", float: "float", str: "string", bytes: "bytes", type(None): "none", Tensor: "tensor",
-    Device: "device", DataType: "dtype", ModuleHandle: "module", FunctionHandle: "function", ObjectHandle: "object",
+    int: "int",
+    bool: "bool",
+    float: "float",
+    str: "string",
+    bytes: "bytes",
+    type(None): "none",
+    Tensor: "tensor",
+    Device: "device",
+    DataType: "dtype",
+    ModuleHandle: "module",
+    FunctionHandle: "function",
+    ObjectHandle: "object",
     Pointer: "pointer",
 }
 _ANY = 6
@@ -106,14 +116,18 @@ def describe(function: Callable[..., Any]) -> Function:
 
 def collect(namespace: Mapping[str, Any]) -> dict[str, Function]:
     """The exported functions of a module or class namespace, by their exported names."""
-    entries = [describe(value) for value in namespace.values() if inspect.isfunction(value) and hasattr(value, "exported")]
+    entries = [
+        describe(value) for value in namespace.values() if inspect.isfunction(value) and hasattr(value, "exported")
+    ]
     return {entry.name: entry for entry in entries}
 
 
 def markdown(functions: Mapping[str, Function]) -> str:
     """The table as docs/rpc.md shows it."""
     rows = ["| function | parameters and result | meaning |", "|---|---|---|"]
-    rows += [f"| `{f.name}` | `{f.signature}` | {f.meaning} |" for f in sorted(functions.values(), key=lambda f: f.name)]
+    rows += [
+        f"| `{f.name}` | `{f.signature}` | {f.meaning} |" for f in sorted(functions.values(), key=lambda f: f.name)
+    ]
     return "\n".join(rows)
 
 

@@ -46,12 +46,12 @@ def parse_greeting(body: bytes) -> Greeting:
         key = words[0]
         if not key.startswith("client:"):
             raise ValueError(f"'{key[:16]}' is not a client's key")
-        seconds = [float(word[len("-timeout="):]) for word in words[1:] if word.startswith("-timeout=")]
+        seconds = [float(word[len("-timeout=") :]) for word in words[1:] if word.startswith("-timeout=")]
         if any(not second > 0 for second in seconds):
             raise ValueError(f"a session of {seconds[0]} seconds cannot be")
     except ValueError as error:
         raise ProtocolError(f"the peer's greeting does not parse: {error}") from error
-    return Greeting(key[len("client:"):], seconds[0] if seconds else math.inf)
+    return Greeting(key[len("client:") :], seconds[0] if seconds else math.inf)
 
 
 def matching_key(presented: str, accepted: Iterable[str]) -> str | None:
@@ -85,7 +85,9 @@ def greet(channel: Channel, key: str, deadline: float) -> str:
     if code == MISMATCH:
         raise IncompatibleError("the board refuses the key; use the key with which its agent was started")
     if code != MAGIC:
-        raise IncompatibleError(f"the peer answers {code:#x} where TVM's RPC answers {MAGIC:#x}; is this an edge-agent's RPC port?")
+        raise IncompatibleError(
+            f"the peer answers {code:#x} where TVM's RPC answers {MAGIC:#x}; is this an edge-agent's RPC port?"
+        )
     (length,) = struct.unpack("<i", channel.receive_exactly(4, deadline))
     if not 0 <= length <= MAXIMUM_KEY_BYTES:
         raise ProtocolError(f"the peer's key has {length} bytes, at most {MAXIMUM_KEY_BYTES} are allowed")

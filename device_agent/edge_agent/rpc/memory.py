@@ -24,8 +24,10 @@ class Budget:
         """Raises BusyError where the bytes are not there."""
         with self._lock:
             if nbytes > self.limit - self._used:
-                raise BusyError(f"{nbytes} bytes of tensor memory are asked for, {self.limit - self._used} of {self.limit} "
-                                "are free; release tensors or close other sessions")
+                raise BusyError(
+                    f"{nbytes} bytes of tensor memory are asked for, {self.limit - self._used} of {self.limit} "
+                    "are free; release tensors or close other sessions"
+                )
             self._used += nbytes
 
     def give(self, nbytes: int) -> None:

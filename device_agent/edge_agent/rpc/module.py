@@ -31,21 +31,31 @@ class BundleModule:
 
     def _infer(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         inference = self._session.endpoint.service.infer_with(self._model, inputs, self._session.seconds_left())
-        self._last = {"seconds": inference.seconds, "vta_seconds": inference.vta_seconds,
-                      "counters": inference.counters.as_dict()}
+        self._last = {
+            "seconds": inference.seconds,
+            "vta_seconds": inference.vta_seconds,
+            "counters": inference.counters.as_dict(),
+        }
         self._outputs = dict(inference.outputs)
         return self._outputs
 
-    @exported("main", "Infer. Takes the inputs in the bundle's order; output tensors may follow them, which are then "
-                      "written, else a model with one output returns it as a new tensor.")
+    @exported(
+        "main",
+        "Infer. Takes the inputs in the bundle's order; output tensors may follow them, which are then "
+        "written, else a model with one output returns it as a new tensor.",
+    )
     def main(self, *tensors: Tensor) -> Tensor | None:
         count, specs = len(self._model.inputs), self._model.outputs
         if len(tensors) not in (count, count + len(specs)):
-            raise InputError(f"main takes {count} input tensors, or {count} and {len(specs)} output tensors; {len(tensors)} were given")
+            raise InputError(
+                f"main takes {count} input tensors, or {count} and {len(specs)} output tensors; {len(tensors)} were given"
+            )
         arrays = [self._session.memory.array(tensor) for tensor in tensors]
         targets = arrays[count:]
         if not targets and len(specs) != 1:
-            raise InputError(f"this model has {len(specs)} outputs: pass tensors for them, or use set_input, run and get_output")
+            raise InputError(
+                f"this model has {len(specs)} outputs: pass tensors for them, or use set_input, run, get_output"
+            )
         for spec, target in zip(specs, targets, strict=False):
             _check(spec, target)
         outputs = self._infer({spec.name: array for spec, array in zip(self._model.inputs, arrays, strict=False)})
@@ -66,7 +76,9 @@ class BundleModule:
     def run(self) -> None:
         self._infer(self._inputs)
 
-    @exported("get_output", "An output of the last inference, by name or position; written to a tensor where one is given.")
+    @exported(
+        "get_output", "An output of the last inference, by name or position; written to a tensor where one is given."
+    )
     def get_output(self, key: str | int, target: Tensor | None = None) -> Tensor | None:
         spec = _pick(self._model.outputs, key, "output")
         if spec.name not in self._outputs:
@@ -110,8 +122,10 @@ def _pick(specs: tuple[TensorSpec, ...], key: str | int, what: str) -> TensorSpe
 
 def _check(spec: TensorSpec, array: np.ndarray) -> None:
     if array.shape != spec.shape or array.dtype.name != spec.dtype:
-        raise InputError(f"the tensor for '{spec.name}' is {array.dtype.name}{list(array.shape)}, "
-                         f"it must be {spec.dtype}{list(spec.shape)}")
+        raise InputError(
+            f"the tensor for '{spec.name}' is {array.dtype.name}{list(array.shape)}, "
+            f"it must be {spec.dtype}{list(spec.shape)}"
+        )
 
 
 MODULE_FUNCTIONS = collect(vars(BundleModule))

@@ -172,7 +172,9 @@ class Server:
             return
         answer = handshake.accepted(key.split(":")[0])
         if crowded:
-            error = BusyError(f"{self._endpoint.limits.sessions} sessions are already open; close one or try again later")
+            error = BusyError(
+                f"{self._endpoint.limits.sessions} sessions are already open; close one or try again later"
+            )
             body = codec.encode_exception(f"{error.code}: {error}")
             self._refuse(pending, "busy", answer + codec.FRAME_HEADER.pack(4 + len(body), Code.EXCEPTION) + body)
             return
@@ -180,8 +182,9 @@ class Server:
         pending.connection.setblocking(True)
         channel = Channel(pending.connection)
         name = f"session-{next(self._numbers)}"
-        thread = threading.Thread(target=self._serve, args=(name, channel, answer, greeting.session_seconds, on_end),
-                                  name=name, daemon=True)
+        thread = threading.Thread(
+            target=self._serve, args=(name, channel, answer, greeting.session_seconds, on_end), name=name, daemon=True
+        )
         with self._lock:
             self._sessions[channel] = thread
         thread.start()
@@ -196,8 +199,9 @@ class Server:
         except OSError:
             self._drop(pending, None)
 
-    def _serve(self, name: str, channel: Channel, answer: bytes, session_seconds: float,
-               on_end: Callable[[], None] | None) -> None:
+    def _serve(
+        self, name: str, channel: Channel, answer: bytes, session_seconds: float, on_end: Callable[[], None] | None
+    ) -> None:
         self._metrics.session_opened()
         try:
             channel.send_bytes(answer, time.monotonic() + self._endpoint.limits.handshake_seconds)
@@ -221,6 +225,8 @@ def listen(address: tuple[str, int], option: str) -> socket.socket:
         listener = socket.create_server(address, family=family, backlog=256)
     except OSError as error:
         kind = BusyError if error.errno == errno.EADDRINUSE else AgentError
-        raise kind(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another address or port with {option}") from error
+        raise kind(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another address or port with {option}"
+        ) from error
     listener.setblocking(False)
     return listener

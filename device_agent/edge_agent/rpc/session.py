@@ -77,7 +77,9 @@ class SessionExpired(AgentError):
 class Session:
     """Serves one connection until its client leaves, breaks the protocol or is idle too long."""
 
-    def __init__(self, channel: Channel, endpoint: Endpoint, budget: Budget, name: str, session_seconds: float = math.inf) -> None:
+    def __init__(
+        self, channel: Channel, endpoint: Endpoint, budget: Budget, name: str, session_seconds: float = math.inf
+    ) -> None:
         self.endpoint = endpoint
         self.memory = Memory(budget)
         self.files = Files(endpoint.folder / name, endpoint.limits.file_bytes)
@@ -139,7 +141,7 @@ class Session:
         return True
 
     def _skip(self, error: FrameTooLong) -> None:
-        """Let a frame that is too long pass by, so that its sender gets to read why; a lying length ends the session."""
+        """Let a frame that is too long pass by, so that its sender can read why; a lying length ends the session."""
         limits = self.endpoint.limits
         if error.nbytes > 8 * limits.frame_bytes:
             raise error
@@ -158,7 +160,9 @@ class Session:
             self._reply_exception(error)
 
     def _expired(self) -> SessionExpired:
-        return SessionExpired(f"the session of {self._session_seconds:g} s has expired; connect again with a longer session_timeout")
+        return SessionExpired(
+            f"the session of {self._session_seconds:g} s has expired; connect again with a longer session_timeout"
+        )
 
     def seconds_left(self) -> float | None:
         """Until the session expires; None where it does not."""
@@ -216,8 +220,10 @@ class Session:
         arguments = body.values()
         body.end()
         if version != codec.PROTOCOL_VERSION:
-            raise ProtocolError(f"the client speaks TVM RPC {version[:32]!r}, this agent speaks {codec.PROTOCOL_VERSION!r}; "
-                                "use the client of TVM 0.27")
+            raise ProtocolError(
+                f"the client speaks TVM RPC {version[:32]!r}, this agent speaks {codec.PROTOCOL_VERSION!r}; "
+                "use the client of TVM 0.27"
+            )
         if arguments:
             raise InputError("session constructors are not served here: connect without session_constructor_args")
         self._initialized = True

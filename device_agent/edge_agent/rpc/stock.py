@@ -33,21 +33,28 @@ def remove(session: Session, name: str) -> None:
     session.files.remove(name)
 
 
-@exported("tvm.rpc.server.listdir", "The names in the session's folder, joined by commas. The folder is '', '.' or '/'.")
+@exported(
+    "tvm.rpc.server.listdir", "The names in the session's folder, joined by commas. The folder is '', '.' or '/'."
+)
 def listdir(session: Session, folder: str) -> str:
     if folder not in ("", ".", "/", "./"):
         raise InputError(f"a session has one folder, '.'; {folder[:64]!r} is not it")
     return ",".join(session.files.names())
 
 
-@exported("tvm.rpc.server.load_module", "Load an uploaded bundle as a module. Nothing else can be loaded: a library is arbitrary code.")
+@exported(
+    "tvm.rpc.server.load_module",
+    "Load an uploaded bundle as a module. Nothing else can be loaded: a library is arbitrary code.",
+)
 def load_module(session: Session, name: str) -> ModuleHandle:
     model = session.endpoint.service.load(read_bundle(session.files.existing(name)))
     return session.keep_module(BundleModule(session, model))
 
 
 @exported("tvm.rpc.server.ModuleGetFunction", "A function of a module, see the module's table.")
-def module_get_function(session: Session, module: ModuleHandle, name: str, query_imports: bool = False) -> FunctionHandle | None:
+def module_get_function(
+    session: Session, module: ModuleHandle, name: str, query_imports: bool = False
+) -> FunctionHandle | None:
     return session.module_function(module, name)
 
 
@@ -56,16 +63,31 @@ def import_module(session: Session, parent: ModuleHandle, child: ModuleHandle) -
     raise InputError("a bundle is whole: nothing can be imported into it; compile the parts into one bundle")
 
 
-@exported("runtime.RPCTimeEvaluator", "A function that times another one (of a module, or of this table where there is no "
-          "module): it takes that one's arguments and returns `repeat` means in seconds as packed float64.")
+@exported(
+    "runtime.RPCTimeEvaluator",
+    "A function that times another one (of a module, or of this table where there is no "
+    "module): it takes that one's arguments and returns `repeat` means in seconds as packed float64.",
+)
 def time_evaluator(
-    session: Session, module: ModuleHandle | None, name: str, device_kind: int, device_index: int, number: int, repeat: int,
-    min_repeat_ms: int, limit_zero_time_iterations: int = 100, cooldown_interval_ms: int = 0, repeats_to_cooldown: int = 1,
-    cache_flush_bytes: int = 0, f_preproc_name: str = "",
+    session: Session,
+    module: ModuleHandle | None,
+    name: str,
+    device_kind: int,
+    device_index: int,
+    number: int,
+    repeat: int,
+    min_repeat_ms: int,
+    limit_zero_time_iterations: int = 100,
+    cooldown_interval_ms: int = 0,
+    repeats_to_cooldown: int = 1,
+    cache_flush_bytes: int = 0,
+    f_preproc_name: str = "",
 ) -> FunctionHandle:
     if f_preproc_name:
         raise InputError(f"time_evaluator: there is no preprocessing function '{f_preproc_name}' here")
-    evaluation = Evaluation(number, repeat, min_repeat_ms / 1e3, cooldown_interval_ms / 1e3, max(1, repeats_to_cooldown))
+    evaluation = Evaluation(
+        number, repeat, min_repeat_ms / 1e3, cooldown_interval_ms / 1e3, max(1, repeats_to_cooldown)
+    )
     evaluation.check()
     timed = session.find_function(name) if module is None else session.find_module_function(module, name)
     if timed is None:

@@ -80,8 +80,15 @@ class Tracker:
 class Registration:
     """Keeps one session on offer at a tracker, in a thread: again after each session, and after a lost connection."""
 
-    def __init__(self, address: tuple[str, int], key: str, server: Server, host: str | None = None,
-                 period: float = 2.0, patience: float = 10.0) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        key: str,
+        server: Server,
+        host: str | None = None,
+        period: float = 2.0,
+        patience: float = 10.0,
+    ) -> None:
         """`host` is the address that clients shall use. Seconds: `period` between looks at the tracker, `patience`
         until an offer that was taken but not used is withdrawn."""
         self._address, self._key, self._server, self._host = address, key, server, host

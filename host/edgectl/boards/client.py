@@ -34,8 +34,13 @@ from edgectl.errors import (
 CHUNK_BYTES = 1 << 20
 MAXIMUM_REPLY_BYTES = 1 << 30
 _ERRORS: dict[str, type[EdgectlError]] = {
-    "incompatible": IncompatibleError, "program": IncompatibleError, "protocol": IncompatibleError,
-    "verification": VerificationError, "busy": BusyError, "timeout": DeadlineError, "input": UsageError,
+    "incompatible": IncompatibleError,
+    "program": IncompatibleError,
+    "protocol": IncompatibleError,
+    "verification": VerificationError,
+    "busy": BusyError,
+    "timeout": DeadlineError,
+    "input": UsageError,
     "failure": EdgectlError,
 }
 Progress = Callable[[int, int], None]
@@ -92,7 +97,9 @@ class Connection:
     def __enter__(self) -> Connection:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -117,21 +124,28 @@ class Connection:
         try:
             connection = socket.create_connection(self.address, timeout=max(0.001, deadline - time.monotonic()))
         except TimeoutError:
-            raise DeadlineError(f"the board at {self.address} did not answer within {self._deadline:g} s; is it on, and reachable "
-                                "from here?") from None
+            raise DeadlineError(
+                f"the board at {self.address} did not answer within {self._deadline:g} s; is it on, and reachable "
+                "from here?"
+            ) from None
         except OSError as error:
-            raise UnreachableError(f"no agent answers at {self.address}: {error.strerror or error}; start it, or see "
-                                   "`edgectl boards`") from error
+            raise UnreachableError(
+                f"no agent answers at {self.address}: {error.strerror or error}; start it, or see `edgectl boards`"
+            ) from error
         self._channel = Channel(connection)
         try:
             with _translated(self):
                 handshake.greet(self._channel, self._key, deadline)
-                self._exchange(Code.INIT_SERVER, [codec.encode_text(codec.PROTOCOL_VERSION), codec.encode_values([])], deadline)
+                self._exchange(
+                    Code.INIT_SERVER, [codec.encode_text(codec.PROTOCOL_VERSION), codec.encode_values([])], deadline
+                )
             versions = json.loads(self._invoke("edge.protocol", (), str, deadline))
             if versions["protocol"] != CONTROL_PROTOCOL:
-                raise IncompatibleError(f"the agent at {self.address} is version {versions['agent']} with protocol "
-                                        f"{versions['protocol']}, this controller has protocol {CONTROL_PROTOCOL}; "
-                                        "install the same version of edgectl on both")
+                raise IncompatibleError(
+                    f"the agent at {self.address} is version {versions['agent']} with protocol "
+                    f"{versions['protocol']}, this controller has protocol {CONTROL_PROTOCOL}; "
+                    "install the same version of edgectl on both"
+                )
         except BaseException:
             self.drop()
             raise
@@ -147,7 +161,9 @@ class Connection:
         if answer == Code.EXCEPTION and values and isinstance(values[0], str):
             raise _RemoteError(values[0])
         if answer != Code.RETURN:
-            raise IncompatibleError(f"the board at {self.address} answers a call with code {answer}; is it an edge-agent?")
+            raise IncompatibleError(
+                f"the board at {self.address} answers a call with code {answer}; is it an edge-agent?"
+            )
         return values
 
     def _invoke(self, name: str, arguments: tuple[Value, ...], kind: type[Kind] | None, deadline: float) -> Any:
@@ -155,15 +171,19 @@ class Connection:
             if name not in self._handles:
                 (found,) = self._exchange(Code.GET_GLOBAL_FUNCTION, [codec.encode_values([name])], deadline)
                 if not isinstance(found, Pointer) or not found.handle:
-                    raise IncompatibleError(f"the board at {self.address} has no function '{name}': it is not an edge-agent, or "
-                                            "one of another version; install the same version of edgectl on both")
+                    raise IncompatibleError(
+                        f"the board at {self.address} has no function '{name}': it is not an edge-agent, or "
+                        "one of another version; install the same version of edgectl on both"
+                    )
                 self._handles[name] = found.handle
             call = [self._handles[name].to_bytes(8, "little"), codec.encode_values(arguments)]
             values = self._exchange(Code.CALL_FUNCTION, call, deadline)
             result = values[1] if len(values) == 2 else None
             if kind is not None and not isinstance(result, kind):
-                raise IncompatibleError(f"'{name}' of the board at {self.address} returned {type(result).__name__}, "
-                                        f"not {kind.__name__}; install the same version of edgectl on both")
+                raise IncompatibleError(
+                    f"'{name}' of the board at {self.address} returned {type(result).__name__}, "
+                    f"not {kind.__name__}; install the same version of edgectl on both"
+                )
             return result
 
     def call(self, name: str, *arguments: Value, kind: type[Kind] | None = None, deadline: float | None = None) -> Any:
@@ -198,7 +218,9 @@ class Connection:
             except (UnreachableError, DeadlineError) as error:
                 failures += 1
                 if failures >= attempts:
-                    raise type(error)(f"the upload to {self.address} was interrupted {failures} times: {error}") from error
+                    raise type(error)(
+                        f"the upload to {self.address} was interrupted {failures} times: {error}"
+                    ) from error
                 time.sleep(0.2 * failures)
 
     def activate(self, digest: str, deadline: float = 120.0) -> dict[str, Any]:
@@ -209,16 +231,21 @@ class Connection:
         """One inference of the live model."""
         try:
             outputs, header = arrays.unpack(self.call("edge.infer", arrays.pack(inputs), kind=bytes, deadline=deadline))
-            return InferenceReply(outputs, float(header["seconds"]), float(header["vta_seconds"]), dict(header["counters"]))
+            return InferenceReply(
+                outputs, float(header["seconds"]), float(header["vta_seconds"]), dict(header["counters"])
+            )
         except (AgentError, KeyError, TypeError, ValueError) as error:
             raise IncompatibleError(f"the reply of the board at {self.address} does not parse: {error}") from error
 
-    def bench(self, number: int, repeat: int, inputs: Mapping[str, np.ndarray] | None = None,
-              deadline: float = 600.0) -> BenchReply:
+    def bench(
+        self, number: int, repeat: int, inputs: Mapping[str, np.ndarray] | None = None, deadline: float = 600.0
+    ) -> BenchReply:
         """Time `repeat` rounds of `number` inferences each; without inputs, on zeros."""
         request = arrays.pack(inputs) if inputs else b""
         reply = _document(self.call("edge.bench", number, repeat, request, kind=str, deadline=deadline))
-        return BenchReply(tuple(reply["means"]), tuple(reply["seconds"]), tuple(reply["vta_seconds"]), reply["counters"])
+        return BenchReply(
+            tuple(reply["means"]), tuple(reply["seconds"]), tuple(reply["vta_seconds"]), reply["counters"]
+        )
 
     def shutdown(self) -> None:
         """End the agent of a simulated board."""
@@ -246,7 +273,9 @@ def _translated(connection: Connection) -> Iterator[None]:
         raise UnreachableError(f"the agent at {address} is gone: {error}; see its log, then try again") from error
     except AgentDeadlineError as error:
         connection.drop()
-        raise DeadlineError(f"the board at {address} did not answer in time; try again, or with a longer deadline") from error
+        raise DeadlineError(
+            f"the board at {address} did not answer in time; try again, or with a longer deadline"
+        ) from error
     except AgentIncompatibleError as error:
         connection.drop()
         raise IncompatibleError(f"{address}: {error}") from error

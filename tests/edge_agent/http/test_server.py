@@ -24,8 +24,17 @@ def agent(tmp_path: Path) -> Iterator[Board]:
 
 
 def _status(agent: Board) -> dict[str, Any]:
-    return {"board": "sim", "description": "a <b>board</b>", "config": "1x16", "version": "0.1", "uptime_seconds": 5.0,
-            "rpc_port": agent.server.port, "http_port": 1, "sessions": 0, **agent.service.status()}
+    return {
+        "board": "sim",
+        "description": "a <b>board</b>",
+        "config": "1x16",
+        "version": "0.1",
+        "uptime_seconds": 5.0,
+        "rpc_port": agent.server.port,
+        "http_port": 1,
+        "sessions": 0,
+        **agent.service.status(),
+    }
 
 
 @pytest.fixture
@@ -104,13 +113,16 @@ def _answer(connection: socket.socket) -> bytes:
     return answer
 
 
-@pytest.mark.parametrize(("request_bytes", "status"), [
-    (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", b"414"),
-    (b"GET / HTTP/1.1\r\n" + b"".join(b"h%d: x\r\n" % n for n in range(200)) + b"\r\n", b"431"),
-    (b"GET / HTTP/1.1\r\nh: " + b"x" * 70_000 + b"\r\n\r\n", b"431"),
-    (b"\x00\xff\xfe garbage\r\n\r\n", b"400"),
-    (b"GET\r\n\r\n", b"400"),
-])
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", b"414"),
+        (b"GET / HTTP/1.1\r\n" + b"".join(b"h%d: x\r\n" % n for n in range(200)) + b"\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nh: " + b"x" * 70_000 + b"\r\n\r\n", b"431"),
+        (b"\x00\xff\xfe garbage\r\n\r\n", b"400"),
+        (b"GET\r\n\r\n", b"400"),
+    ],
+)
 def test_requests_that_are_none(server: Server, request_bytes: bytes, status: bytes) -> None:
     assert status in _answer(_raw(server, request_bytes))[:200]
     assert _get(server, "/health/live")[0] == 200

@@ -31,7 +31,15 @@ devices = st.builds(Device, i32, i32)
 dtypes = st.builds(DataType, st.integers(0, 255), st.integers(0, 255), st.integers(0, 65535))
 tensors = st.builds(Tensor, u64, devices, dtypes, st.lists(st.integers(0, 2**63 - 1), max_size=6).map(tuple), u64)
 values = st.one_of(
-    st.none(), st.booleans(), i64, st.floats(allow_nan=False), st.text(), st.binary(), devices, dtypes, tensors,
+    st.none(),
+    st.booleans(),
+    i64,
+    st.floats(allow_nan=False),
+    st.text(),
+    st.binary(),
+    devices,
+    dtypes,
+    tensors,
     *(st.builds(kind, u64) for kind in (Pointer, FunctionHandle, ModuleHandle, ObjectHandle)),
 )
 
@@ -62,14 +70,17 @@ def test_a_truncated_sequence_is_a_protocol_error(sequence: list[codec.Value], d
         Reader(body[:cut]).values()
 
 
-@pytest.mark.parametrize("body", [
-    struct.pack("<iiQ", 1, 8, 2**63),  # a raw string of 2^63 bytes
-    struct.pack("<iiQ", 1, 9, 2**40),  # a byte array
-    struct.pack("<iiIQ", 1, 65, 65, 2**62),  # a string object
-    struct.pack("<i", 2**31 - 1),  # so many values
-    struct.pack("<i", -1),
-    struct.pack("<iiQiii", 1, 7, 1, 1, 0, 2**31 - 1) + bytes(4),  # a tensor of so many dimensions
-])
+@pytest.mark.parametrize(
+    "body",
+    [
+        struct.pack("<iiQ", 1, 8, 2**63),  # a raw string of 2^63 bytes
+        struct.pack("<iiQ", 1, 9, 2**40),  # a byte array
+        struct.pack("<iiIQ", 1, 65, 65, 2**62),  # a string object
+        struct.pack("<i", 2**31 - 1),  # so many values
+        struct.pack("<i", -1),
+        struct.pack("<iiQiii", 1, 7, 1, 1, 0, 2**31 - 1) + bytes(4),  # a tensor of so many dimensions
+    ],
+)
 def test_a_lying_length_allocates_nothing(body: bytes) -> None:
     tracemalloc.start()
     try:
@@ -92,13 +103,21 @@ def test_forms_that_only_peers_send() -> None:
 def test_golden_bytes_of_a_sequence() -> None:
     """What TVM 0.27's client sends for (1, True, 2.5, cpu(0)), and for float32 (2, 3) at handle 0x1000."""
     expected = bytes.fromhex(
-        "04000000" "01000000" "0100000000000000" "02000000" "0100000000000000" "03000000" "0000000000000440"
-        "06000000" "0100000000000000")
+        "04000000010000000100000000000000020000000100000000000000030000000000000000000440060000000100000000000000"
+    )
     assert codec.encode_values([1, True, 2.5, Device(1)]) == expected
     tensor = Tensor(0x1000, Device(1), DataType(2, 32), (2, 3))
     assert codec.encode_values([tensor]) == bytes.fromhex(
-        "01000000" "07000000" "0010000000000000" "0100000000000000" "02000000" "02200100"
-        "0200000000000000" "0300000000000000" "0000000000000000")
+        "01000000"
+        "07000000"
+        "0010000000000000"
+        "0100000000000000"
+        "02000000"
+        "02200100"
+        "0200000000000000"
+        "0300000000000000"
+        "0000000000000000"
+    )
 
 
 def test_sequences_of_older_releases_are_refused_by_name() -> None:
@@ -107,11 +126,14 @@ def test_sequences_of_older_releases_are_refused_by_name() -> None:
         Reader(old).values()
 
 
-@pytest.mark.parametrize("body", [
-    struct.pack("<ii", 1, 42),  # no such type
-    struct.pack("<iiQ", 1, 8, 1) + b"\xff",  # not UTF-8
-    struct.pack("<iiQiiiBBH", 1, 7, 1, 1, 0, 1, 2, 32, 1) + struct.pack("<qQ", -1, 0),  # a negative extent
-])
+@pytest.mark.parametrize(
+    "body",
+    [
+        struct.pack("<ii", 1, 42),  # no such type
+        struct.pack("<iiQ", 1, 8, 1) + b"\xff",  # not UTF-8
+        struct.pack("<iiQiiiBBH", 1, 7, 1, 1, 0, 1, 2, 32, 1) + struct.pack("<qQ", -1, 0),  # a negative extent
+    ],
+)
 def test_malformed_values(body: bytes) -> None:
     with pytest.raises(ProtocolError):
         Reader(body).values()
@@ -136,7 +158,9 @@ def test_numpy_types_have_dlpack_types(name: str) -> None:
     assert DataType.of(dtype).nbytes == dtype.itemsize
 
 
-@pytest.mark.parametrize("dtype", [DataType(4, 16), DataType(0, 4), DataType(2, 32, 4), DataType(6, 16), DataType(3, 64)])
+@pytest.mark.parametrize(
+    "dtype", [DataType(4, 16), DataType(0, 4), DataType(2, 32, 4), DataType(6, 16), DataType(3, 64)]
+)
 def test_dlpack_types_without_numpy_types_are_refused(dtype: DataType) -> None:
     with pytest.raises(InputError, match="not supported"):
         dtype.numpy()

@@ -45,8 +45,17 @@ def test_number_grows_until_a_repeat_lasts_long_enough(monkeypatch: pytest.Monke
     assert clock.calls == 1 + 1 + 101 + 101
 
 
-@pytest.mark.parametrize("evaluation", [Evaluation(0, 1), Evaluation(1, 0), Evaluation(-1, -1), Evaluation(10**6, 2),
-                                        Evaluation(1, 1, -1.0), Evaluation(1, 1, 0.0, 1e9)])
+@pytest.mark.parametrize(
+    "evaluation",
+    [
+        Evaluation(0, 1),
+        Evaluation(1, 0),
+        Evaluation(-1, -1),
+        Evaluation(10**6, 2),
+        Evaluation(1, 1, -1.0),
+        Evaluation(1, 1, 0.0, 1e9),
+    ],
+)
 def test_impossible_numbers(evaluation: Evaluation) -> None:
     with pytest.raises(InputError):
         evaluation.run(lambda: None, lambda: None)

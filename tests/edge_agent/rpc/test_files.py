@@ -12,7 +12,9 @@ from edge_agent.rpc import files
 from edge_agent.rpc.files import Files
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/b", "..", ".", "", "a\0b", "a\nb", "x" * 256, "é" * 128, "a\\b", "\ud800"])
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/passwd", "a/b", "..", ".", "", "a\0b", "a\nb", "x" * 256, "é" * 128, "a\\b", "\ud800"]
+)
 def test_names_that_are_no_names(tmp_path: Path, name: str) -> None:
     folder = Files(tmp_path / "session", 100)
     for call in (lambda: folder.write(name, b"x"), lambda: folder.read(name), lambda: folder.remove(name)):

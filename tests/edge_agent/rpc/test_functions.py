@@ -22,15 +22,19 @@ def sample(owner: object, count: int, ratio: float, name: str | int, data: bytes
 def test_a_function_describes_itself() -> None:
     function = describe(sample)
     assert function.name == "sample" and function.meaning == "For this test."
-    assert function.signature == ("(count: int, ratio: float, name: string or int, data?: bytes, more: int ...) -> string or none")
+    assert function.signature == (
+        "(count: int, ratio: float, name: string or int, data?: bytes, more: int ...) -> string or none"
+    )
 
 
 def test_arguments_are_converted_where_nothing_is_lost() -> None:
     assert describe(sample)(None, [True, 2, "n", b"x", 1, 2]) == "1 2.0 'n' b'x' (1, 2)"
 
 
-@pytest.mark.parametrize("arguments", [[], [1, 2.0], [1.5, 2.0, "n"], [1, 2.0, None], [1, 2.0, "n", "text"], [1, 2.0, "n", b"", "x"],
-                                       [1, "2", "n"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], [1, 2.0], [1.5, 2.0, "n"], [1, 2.0, None], [1, 2.0, "n", "text"], [1, 2.0, "n", b"", "x"], [1, "2", "n"]],
+)
 def test_wrong_arguments_are_refused(arguments: list[object]) -> None:
     with pytest.raises(InputError, match="sample"):
         describe(sample)(None, arguments)  # type: ignore[arg-type]
@@ -41,12 +45,23 @@ def test_collect_finds_exported_functions_only() -> None:
 
 
 def test_the_stock_clients_functions_are_there() -> None:
-    wanted = {f"tvm.rpc.server.{name}" for name in ("upload", "download", "remove", "listdir", "load_module", "ModuleGetFunction",
-                                                    "GetCRTMaxPacketSize")} | {"runtime.RPCTimeEvaluator"}
+    wanted = {
+        f"tvm.rpc.server.{name}"
+        for name in (
+            "upload",
+            "download",
+            "remove",
+            "listdir",
+            "load_module",
+            "ModuleGetFunction",
+            "GetCRTMaxPacketSize",
+        )
+    } | {"runtime.RPCTimeEvaluator"}
     assert wanted <= set(FUNCTIONS)
 
 
 @pytest.mark.parametrize("table", [FUNCTIONS, MODULE_FUNCTIONS], ids=["functions", "module"])
 def test_the_document_shows_the_table(table: dict[str, object]) -> None:
     assert markdown(table) in DOCUMENT.read_text(), (  # type: ignore[arg-type]
-        "docs/rpc.md is out of date; paste what `python -m edge_agent.rpc.functions` prints")
+        "docs/rpc.md is out of date; paste what `python -m edge_agent.rpc.functions` prints"
+    )

@@ -42,7 +42,7 @@ def test_sessions_share_a_budget() -> None:
     budget = Budget(100)
     first, second = Memory(budget), Memory(budget)
     kept = first.allocate(60)
-    with pytest.raises(BusyError, match="60 bytes .* 40 of 100 are free"):
+    with pytest.raises(BusyError, match=r"60 bytes .* 40 of 100 are free"):
         second.allocate(60)
     first.free(kept)
     second.allocate(60)

@@ -21,8 +21,15 @@ from edgectl.boards.client import Connection
 from edgectl.errors import EdgectlError, UnreachableError, UsageError
 from tests.edge_agent.fakes import KEY, Board, board, bundle_bytes
 
-SHORT = Limits(handshake_seconds=0.3, idle_seconds=30, frame_seconds=0.3, frame_bytes=1 << 20, tensor_bytes=1 << 20,
-               sessions=4, pending=16)
+SHORT = Limits(
+    handshake_seconds=0.3,
+    idle_seconds=30,
+    frame_seconds=0.3,
+    frame_bytes=1 << 20,
+    tensor_bytes=1 << 20,
+    sessions=4,
+    pending=16,
+)
 
 
 @pytest.fixture
@@ -91,11 +98,20 @@ def _eventually(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("greeting", [
-    b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01" + bytes(100), HEADER.pack(MAGIC, -1), HEADER.pack(MAGIC, 2**31 - 1),
-    HEADER.pack(MAGIC, 3) + b"abc", HEADER.pack(MAGIC, 2) + b"\xff\xff", _greeting(KEY, " -timeout=x"),
-    _greeting(KEY, " -timeout=-1"), _greeting(KEY, " -timeout=nan"),
-])
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01" + bytes(100),
+        HEADER.pack(MAGIC, -1),
+        HEADER.pack(MAGIC, 2**31 - 1),
+        HEADER.pack(MAGIC, 3) + b"abc",
+        HEADER.pack(MAGIC, 2) + b"\xff\xff",
+        _greeting(KEY, " -timeout=x"),
+        _greeting(KEY, " -timeout=-1"),
+        _greeting(KEY, " -timeout=nan"),
+    ],
+)
 def test_what_is_no_greeting_is_dropped(agent: Board, greeting: bytes) -> None:
     assert _ends(_raw(agent, greeting))
     assert _served(agent)
@@ -111,13 +127,16 @@ def test_an_unfinished_handshake_ends_in_time(agent: Board) -> None:
     assert _ends(_raw(agent, _greeting()[:9]))
 
 
-@pytest.mark.parametrize(("code", "body"), [
-    (2, codec.encode_text("0.7.0") + codec.encode_values([])),
-    (2, b"\xff" * 8),
-    (3, bytes(12)),  # a call before InitServer
-    (99, b""),
-    (9, codec.encode_values(["edge.echo"])),
-])
+@pytest.mark.parametrize(
+    ("code", "body"),
+    [
+        (2, codec.encode_text("0.7.0") + codec.encode_values([])),
+        (2, b"\xff" * 8),
+        (3, bytes(12)),  # a call before InitServer
+        (99, b""),
+        (9, codec.encode_values(["edge.echo"])),
+    ],
+)
 def test_a_wrong_first_frame_is_answered_and_ends_the_session(agent: Board, code: int, body: bytes) -> None:
     connection = _raw(agent)
     _take(connection, 18)
@@ -147,7 +166,14 @@ def test_malformed_frames_end_the_session_only(agent: Board, code: int, body: by
 
 
 def test_wrong_arguments_of_a_system_call(agent: Board) -> None:
-    for code, arguments in [(9, [5]), (9, []), (10, ["x"]), (13, [1, 2, 3, 4]), (16, [None, None, None]), (17, [None, None])]:
+    for code, arguments in [
+        (9, [5]),
+        (9, []),
+        (10, ["x"]),
+        (13, [1, 2, 3, 4]),
+        (16, [None, None, None]),
+        (17, [None, None]),
+    ]:
         connection = _session(agent)
         _send(connection, code, codec.encode_values(arguments))  # type: ignore[arg-type]
         assert str(_receive(connection)[1][0]).startswith("protocol: "), code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
@@ -96,12 +97,10 @@ class Proxy:
                 target.sendall(data)
                 left -= len(data)
         except OSError:
-            pass
+            pass  # the other pump has ended both
         for ended in (source, target):
-            try:
+            with contextlib.suppress(OSError):
                 ended.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -128,21 +127,24 @@ def test_an_upload_that_never_gets_through_ends(agent: Board) -> None:
     proxy = Proxy(agent.address, [1 << 30, 300])
     connection = Connection(proxy.address, KEY, deadline=5)
     connection.drop()
-    with pytest.raises(UnreachableError, match="is gone|interrupted 2 times"):
+    with pytest.raises(UnreachableError, match=r"is gone|interrupted 2 times"):
         connection.upload(bundle_bytes(), attempts=2)
     proxy.close()
 
 
-@pytest.mark.parametrize(("call", "kind", "message"), [
-    (lambda c, a: c.activate("0" * 64), UsageError, "there is no bundle 000000000000"),
-    (lambda c, a: c.upload(b"no bundle"), VerificationError, "not an edgectl bundle"),
-    (lambda c, a: c.infer(ONES), IncompatibleError, "no model is live"),
-    (lambda c, a: (a.deploy(bundle_bytes()), c.infer({"wrong": ONES["data"]})), UsageError, "takes 'data'"),
-    (lambda c, a: c.activate(c.upload(bundle_bytes(good=False))), VerificationError, "golden sample"),
-    (lambda c, a: c.bench(0, 1), UsageError, "must be positive"),
-    (lambda c, a: c.call("no.such.function"), IncompatibleError, "has no function 'no.such.function'"),
-    (lambda c, a: c.call("edge.echo", 5, kind=str), IncompatibleError, "returned int, not str"),
-])
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (lambda c, a: c.activate("0" * 64), UsageError, "there is no bundle 000000000000"),
+        (lambda c, a: c.upload(b"no bundle"), VerificationError, "not an edgectl bundle"),
+        (lambda c, a: c.infer(ONES), IncompatibleError, "no model is live"),
+        (lambda c, a: (a.deploy(bundle_bytes()), c.infer({"wrong": ONES["data"]})), UsageError, "takes 'data'"),
+        (lambda c, a: c.activate(c.upload(bundle_bytes(good=False))), VerificationError, "golden sample"),
+        (lambda c, a: c.bench(0, 1), UsageError, "must be positive"),
+        (lambda c, a: c.call("no.such.function"), IncompatibleError, "has no function 'no.such.function'"),
+        (lambda c, a: c.call("edge.echo", 5, kind=str), IncompatibleError, "returned int, not str"),
+    ],
+)
 def test_the_agents_errors_become_the_controllers(agent: Board, connection: Connection, call, kind, message) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(kind, match=message):
         call(connection, agent)
@@ -152,7 +154,7 @@ def test_the_agents_errors_become_the_controllers(agent: Board, connection: Conn
 def test_a_busy_accelerator_is_busy(agent: Board, connection: Connection) -> None:
     agent.deploy(bundle_bytes())
     agent.runtime.error = AgentBusyError("held")
-    with pytest.raises(BusyError, match="^held$"):
+    with pytest.raises(BusyError, match=r"^held$"):
         connection.infer(ONES)
 
 
@@ -203,15 +205,20 @@ def _peer(answer: bytes) -> tuple[str, int]:
             accepted.recv(4096)
 
     threading.Thread(target=serve, daemon=True).start()
-    return listener.getsockname()  # type: ignore[no-any-return]
+    return listener.getsockname()
 
 
-@pytest.mark.parametrize("answer", [
-    b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n",
-    handshake.HEADER.pack(handshake.MAGIC, 2**31 - 1), handshake.accepted("sim") + b"\xff" * 12,
-    handshake.accepted("sim") + struct.pack("<Qi", 8, 4) + b"\xff" * 4,
-    handshake.accepted("sim") + struct.pack("<Qi", 4, 99),
-])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        handshake.HEADER.pack(handshake.MAGIC, 2**31 - 1),
+        handshake.accepted("sim") + b"\xff" * 12,
+        handshake.accepted("sim") + struct.pack("<Qi", 8, 4) + b"\xff" * 4,
+        handshake.accepted("sim") + struct.pack("<Qi", 4, 99),
+    ],
+)
 def test_peers_that_are_no_agent(answer: bytes) -> None:
     with pytest.raises(EdgectlError) as caught:
         Connection(_peer(answer), KEY, deadline=2)
@@ -226,7 +233,7 @@ def test_another_protocol_version_is_refused_both_named(agent: Board, monkeypatc
 
 def test_a_plain_rpc_server_is_not_an_agent(agent: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(session.FUNCTIONS, "edge.protocol")
-    with pytest.raises(IncompatibleError, match="has no function 'edge.protocol'"):
+    with pytest.raises(IncompatibleError, match=r"has no function 'edge\.protocol'"):
         Connection(agent.address, KEY)
 
 

@@ -71,7 +71,8 @@ def _walk(state: ElementState, instruction: Gemm | Alu, table: WalkTable) -> Wal
     executions = instruction.iter_out * instruction.iter_in * (end - begin)
     if executions > MAXIMUM_EXECUTIONS:
         raise Violation("loop", f"it executes {executions} micro-ops, at most {MAXIMUM_EXECUTIONS} are accepted")
-    _check_initialised(Memory.UOP, np.arange(begin, end), state.micro_op_valid[begin:end])
+    if not state.micro_op_valid[begin:end].all():
+        _check_initialised(Memory.UOP, np.arange(begin, end), state.micro_op_valid[begin:end])
     return table.walk(instruction, state.micro_ops[begin:end])
 
 

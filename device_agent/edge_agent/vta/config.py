@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 from edge_agent.errors import IncompatibleError
 
@@ -71,7 +72,7 @@ class Config:
     def _check_legal(self) -> None:
         """Every memory holds something, and the instruction formats have room for its indices (vta-facts 1.2)."""
         for memory in Memory:
-            if self.element_bytes(memory) < 1 or self.depth(memory) < 2:
+            if min(self._element_bytes.values()) < 1 or self.depth(memory) < 2:
                 raise IncompatibleError(f"VTA configuration '{self.name}': {memory.name} holds no two elements")
         acc, inp, wgt, uop = (self.index_bits(memory) for memory in (Memory.ACC, Memory.INP, Memory.WGT, Memory.UOP))
         limits = {
@@ -85,24 +86,27 @@ class Config:
                 raise IncompatibleError(f"VTA configuration '{self.name}': {what} fields need {bits} bits, "
                                         f"{limit} exist")
 
+    @cached_property
+    def _element_bytes(self) -> dict[Memory, int]:
+        inputs, outputs = self.batch * self.block * self.inp_width, self.batch * self.block * self.acc_width
+        bits = {Memory.UOP: 8 * MICRO_OP_BYTES, Memory.WGT: self.block * self.block * self.wgt_width,
+                Memory.INP: inputs, Memory.ACC: outputs, Memory.OUT: inputs, Memory.ACC_8BIT: inputs}
+        return {memory: count // 8 for memory, count in bits.items()}
+
+    @cached_property
+    def _depths(self) -> dict[Memory, int]:
+        logs = {Memory.UOP: self.log_uop_bytes, Memory.INP: self.log_inp_bytes, Memory.WGT: self.log_wgt_bytes}
+        own = {memory: (1 << log) // self.element_bytes(memory) for memory, log in logs.items()}
+        acc = (1 << self.log_acc_bytes) // self.element_bytes(Memory.ACC)
+        return {**own, Memory.ACC: acc, Memory.OUT: acc, Memory.ACC_8BIT: acc}
+
     def element_bytes(self, memory: Memory) -> int:
         """Bytes of one DRAM element of a memory: default config 4, 256, 16, 64, 16, 16."""
-        block_bits = {
-            Memory.UOP: 32,
-            Memory.WGT: self.block * self.block * self.wgt_width,
-            Memory.INP: self.batch * self.block * self.inp_width,
-            Memory.ACC: self.batch * self.block * self.acc_width,
-            Memory.OUT: self.batch * self.block * self.inp_width,
-            Memory.ACC_8BIT: self.batch * self.block * self.inp_width,
-        }
-        return block_bits[memory] // 8
+        return self._element_bytes[memory]
 
     def depth(self, memory: Memory) -> int:
         """Elements that a memory holds. OUT has ACC's depth."""
-        if memory in (Memory.ACC, Memory.OUT, Memory.ACC_8BIT):
-            return (1 << self.log_acc_bytes) // self.element_bytes(Memory.ACC)
-        logs = {Memory.UOP: self.log_uop_bytes, Memory.INP: self.log_inp_bytes, Memory.WGT: self.log_wgt_bytes}
-        return (1 << logs[memory]) // self.element_bytes(memory)
+        return self._depths[memory]
 
     def index_bits(self, memory: Memory) -> int:
         return self.depth(memory).bit_length() - 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from edge_agent.vta.isa import Load, Store
 
@@ -22,7 +21,7 @@ def last_dram_element(transfer: Load | Store) -> int:
 
 
 def dram_rows(elements: np.ndarray, transfer: Load | Store) -> np.ndarray:
-    """The DRAM side as a (y_size, x_size, ...) view of a tensor's `elements` (n, ...), which must contain it."""
+    """The DRAM side as a (y_size, x_size, ...) view of a tensor's contiguous `elements` (n, ...), which contain it."""
     stride, *inner = elements.strides
-    return as_strided(elements[transfer.dram_base :], (transfer.y_size, transfer.x_size, *elements.shape[1:]),
-                      (stride * transfer.x_stride, stride, *inner))
+    return np.ndarray((transfer.y_size, transfer.x_size, *elements.shape[1:]), elements.dtype, elements.data,
+                      transfer.dram_base * stride, (transfer.x_stride * stride, stride, *inner))

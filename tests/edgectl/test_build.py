@@ -26,7 +26,7 @@ def load(data: bytes) -> LoadedModel:
 
 @pytest.fixture(scope="module", params=list(NETWORKS))
 def built(request: pytest.FixtureRequest) -> Build:
-    return build(NETWORKS[request.param](), "sim", weights="test")
+    return build(NETWORKS[request.param](), "sim")
 
 
 def test_the_bundle_passes_its_self_test(built: Build) -> None:

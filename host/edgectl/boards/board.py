@@ -69,7 +69,9 @@ class Board:
     def __enter__(self) -> Board:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.running is None or kind is None:
             self.connection.close()
         else:
@@ -101,7 +103,9 @@ class Board:
         """Send a bundle (a Build, its bytes or its file) and return its digest."""
         return self.connection.upload(bundle_bytes(bundle), progress)
 
-    def deploy(self, bundle: Build | bytes | str | os.PathLike[str], progress: Progress | None = None) -> dict[str, Any]:
+    def deploy(
+        self, bundle: Build | bytes | str | os.PathLike[str], progress: Progress | None = None
+    ) -> dict[str, Any]:
         """Upload a bundle and make it live after its self-test; the agent's account of it."""
         return self.connection.activate(self.upload(bundle, progress))
 
@@ -128,7 +132,7 @@ class Board:
 
 
 def bundle_bytes(bundle: Build | bytes | str | os.PathLike[str]) -> bytes:
-    """The bytes of a bundle, checked. Raises UsageError where there is no such file, VerificationError where damaged."""
+    """The bytes of a bundle, checked. Raises UsageError (no such file), VerificationError (damaged)."""
     if isinstance(bundle, Build):
         return bundle.data
     if not isinstance(bundle, bytes):
@@ -149,13 +153,17 @@ def model_inputs(manifest: Mapping[str, Any], image: str | os.PathLike[str] | np
     Raises UsageError where the image is unreadable or of another shape.
     """
     if len(manifest["inputs"]) != 1:
-        raise UsageError(f"the model has inputs {[spec['name'] for spec in manifest['inputs']]}; give tensors, not an image")
+        raise UsageError(
+            f"the model has inputs {[spec['name'] for spec in manifest['inputs']]}; give tensors, not an image"
+        )
     (spec,) = manifest["inputs"]
     shape = tuple(spec["shape"])
     array = image if isinstance(image, np.ndarray) else load_image(image, preprocessing_of(manifest))
     if array.shape[1:] != shape[1:] or array.dtype.name != spec["dtype"]:
-        raise UsageError(f"the image is {array.dtype.name}{list(array.shape)}, the model's input '{spec['name']}' "
-                         f"{spec['dtype']}{list(shape)}")
+        raise UsageError(
+            f"the image is {array.dtype.name}{list(array.shape)}, the model's input '{spec['name']}' "
+            f"{spec['dtype']}{list(shape)}"
+        )
     if len(array) != shape[0]:
         array = np.repeat(array[:1], shape[0], axis=0)
     return {spec["name"]: array}
@@ -165,13 +173,17 @@ def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
     """The preprocessing that a bundle carries. Raises UsageError where it carries none."""
     entry = manifest["preprocessing"]
     if entry is None:
-        raise UsageError("the deployed model says nothing of preprocessing, so a photograph cannot be its input; compile it "
-                         "with --mean and --std, or give a tensor")
-    return Preprocessing(entry["resize"], tuple(entry["crop"]), tuple(entry["mean"]), tuple(entry["std"]), entry["channel_order"])
+        raise UsageError(
+            "the deployed model says nothing of preprocessing, so a photograph cannot be its input; compile it "
+            "with --mean and --std, or give a tensor"
+        )
+    return Preprocessing(
+        entry["resize"], tuple(entry["crop"]), tuple(entry["mean"]), tuple(entry["std"]), entry["channel_order"]
+    )
 
 
 def best_classes(output: np.ndarray, labels: list[str], top: int = 5) -> tuple[Score, ...]:
-    """The best classes of the first sample of `output` (N, classes), as probabilities: its softmax, unless it is one."""
+    """The best classes of the first sample of `output` (N, classes), as probabilities (softmax if it is none)."""
     scores = output.reshape(len(output), -1)[0].astype(np.float64)
     if not (scores.min() >= 0 and abs(scores.sum() - 1) < 1e-3):
         scores = np.exp(scores - scores.max())

@@ -32,8 +32,9 @@ class SimulatedChoice:
         """Raises UnreachableError where it does not run."""
         board = self.simulated.find()
         if board is None:
-            raise UnreachableError(f"the simulated board '{self.simulated.profile}' is not running; "
-                                   "start it with `edgectl deploy MODEL`")
+            raise UnreachableError(
+                f"the simulated board '{self.simulated.profile}' is not running; start it with `edgectl deploy MODEL`"
+            )
         return board
 
 
@@ -41,13 +42,15 @@ Choice = RemoteChoice | SimulatedChoice
 
 
 def check_profile(name: str) -> str:
-    """`name`, if there is a profile of that kind of board. Raises CompileError or UsageError that says what there is."""
+    """`name`, if it is a kind of board with a profile. Raises CompileError, UsageError that say what there is."""
     if name in profile_names():
         return name
     if name in NOT_YET:
         raise CompileError(f"target '{name}' is not supported yet; supported are {', '.join(profile_names())}")
-    raise UsageError(f"there is no board '{name}'; kinds of board are {', '.join(profile_names())}, and a board that runs "
-                     "edge-agent is HOST:PORT")
+    raise UsageError(
+        f"there is no board '{name}'; kinds of board are {', '.join(profile_names())}, and a board that runs "
+        "edge-agent is HOST:PORT"
+    )
 
 
 def choose(name: str, key: str | None = None) -> Choice:
@@ -59,9 +62,13 @@ def choose(name: str, key: str | None = None) -> Choice:
     if separator:
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise UsageError(f"'{name}' is not HOST:PORT")
-        return RemoteChoice(Address(host.strip("[]"), int(port)), os.environ.get("EDGECTL_KEY", "") if key is None else key)
+        return RemoteChoice(
+            Address(host.strip("[]"), int(port)), os.environ.get("EDGECTL_KEY", "") if key is None else key
+        )
     kind = profile(check_profile(name))
     if kind.accelerator != "sim":
-        raise UsageError(f"'{name}' is a kind of board; to use one, name it by its address: --board HOST:PORT, with its key in "
-                         f"EDGECTL_KEY. To compile for it: edgectl compile MODEL --board {name}")
+        raise UsageError(
+            f"'{name}' is a kind of board; to use one, name it by its address: --board HOST:PORT, with its key in "
+            f"EDGECTL_KEY. To compile for it: edgectl compile MODEL --board {name}"
+        )
     return SimulatedChoice(SimulatedBoard(name))

@@ -1,0 +1,102 @@
+"""Images from a folder or an .npz file, as a model's input, for calibration and evaluation."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from edgectl.errors import UsageError
+from edgectl.graph import Model, Preprocessing
+from edgectl.images import load_images, normalised, resized
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".gif", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Stored images: uint8 (N, H, W, C) or float32 (N, C, H, W), and their class indices (N) where there are any."""
+
+    images: np.ndarray
+    labels: np.ndarray | None
+
+
+def read_dataset(path: str | os.PathLike[str], limit: int | None = None) -> Dataset:
+    """`x`, and `y` if present, of an .npz file. Raises UsageError where it is unreadable or lacks `x`."""
+    name = os.fspath(path)
+    try:
+        with np.load(name, allow_pickle=False) as archive:
+            if "x" not in archive:
+                raise UsageError(
+                    f"{name} has no array 'x' (it has {', '.join(archive.files) or 'none'}); it needs x, uint8 "
+                    "(N, H, W, C) or float32 (N, C, H, W), and y for an evaluation"
+                )
+            images = archive["x"][:limit]
+            labels = archive["y"][:limit] if "y" in archive else None
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {name}") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, KeyError) as error:
+        raise UsageError(f"cannot read {name} as .npz: {error}") from error
+    if images.ndim != 4 or images.dtype not in (np.uint8, np.float32):
+        raise UsageError(
+            f"x of {name} is {images.dtype}{list(images.shape)}; it must be uint8 (N, H, W, C) or float32 (N, C, H, W)"
+        )
+    if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
+        raise UsageError(f"y of {name} is {labels.dtype}{list(labels.shape)}; it must be integer (N)")
+    return Dataset(images, labels)
+
+
+def as_input(images: np.ndarray, model: Model) -> np.ndarray:
+    """Stored images as float32 (N, C, H, W): float as it is, bytes by the model's preprocessing.
+
+    Raises UsageError where they do not fit, or the model has no preprocessing.
+    """
+    (declared,) = model.inputs.values()
+    if images.dtype == np.float32:
+        if images.shape[1:] != declared.shape[1:]:
+            raise UsageError(f"the images are float32{list(images.shape)}, the model's input is {declared}")
+        return images
+    how = model.preprocessing
+    if how is None:
+        raise UsageError(f"'{model.name}' says nothing of preprocessing; give --mean and --std for images of bytes")
+    if images.shape[1:3] != how.crop:
+        images = np.stack([np.asarray(resized(Image.fromarray(image), how)) for image in images])
+    return normalised(images, how)
+
+
+def read_calibration(path: str | os.PathLike[str], model: Model, limit: int | None = None) -> np.ndarray:
+    """Calibration images from a folder of photographs or an .npz file, as the model's input.
+
+    Raises UsageError where there are none or they are unreadable.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return as_input(read_dataset(path, limit).images, model)
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)[:limit]
+    if not files:
+        raise UsageError(f"there are no images in {folder} (looked for {', '.join(IMAGE_SUFFIXES)})")
+    if model.preprocessing is None:
+        raise UsageError(f"'{model.name}' says nothing of preprocessing; give --mean and --std for photographs")
+    return load_images(files, model.preprocessing)
+
+
+def image_preprocessing(
+    mean: tuple[float, ...], std: tuple[float, ...], shape: tuple[int, ...], channel_order: str = "RGB"
+) -> Preprocessing:
+    """Preprocessing for a model of input `shape` (N, C, H, W) that says nothing of it: the whole image, normalised.
+
+    Large inputs are cropped from a slightly larger image, as ImageNet's convention is (256 for 224).
+    """
+    channels, height, width = shape[1:]
+    if len(mean) not in (1, channels) or len(std) not in (1, channels):
+        raise UsageError(f"--mean has {len(mean)} and --std {len(std)} numbers, the model's input {channels} channels")
+    if not all(value > 0 for value in std):
+        raise UsageError(f"--std {std} must be positive")
+    short = min(height, width)
+    resize = round(short * 256 / 224) if short >= 128 else short
+    full = (tuple(np.resize(mean, channels).tolist()), tuple(np.resize(std, channels).tolist()))
+    return Preprocessing(resize, (height, width), *full, channel_order)

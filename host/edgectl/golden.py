@@ -1,0 +1,60 @@
+"""The golden sample: a known input with what it must give, with which a board tests itself after every load."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from edgectl.bundle import array_member
+from edgectl.graph import Model
+from edgectl.interpreter import interpret
+from edgectl.operators.layout import Pack
+from edgectl.operators.quantization import Quantize
+
+FLOAT_TOLERANCE = 1e-4
+"""Float outputs of board and host may differ by this, relative and absolute: only integers are equal to the bit."""
+
+
+def golden_sample(
+    model: Model, observed: list[str], pack: Pack, seed: int = 0
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """A seeded input and what the interpreter makes of it: (manifest entry, bundle members).
+
+    Inputs are whole multiples of the model's input scale, so that quantizing them is exact on every processor.
+    """
+    generator = np.random.default_rng(seed)
+    inputs: dict[str, np.ndarray] = {}
+    members: dict[str, bytes] = {}
+    values: dict[str, np.ndarray] = {}
+    for name, declared in model.inputs.items():
+        inputs[name] = _golden_input(model, name, declared.shape, generator).astype(declared.dtype)
+        members[f"golden/input_{len(members)}.npy"] = array_member(inputs[name])
+    input_members = dict(zip(inputs, list(members), strict=True))
+    integers: dict[str, str] = {}
+
+    def look(name: str, array: np.ndarray) -> None:
+        values[name] = array
+
+    outputs = interpret(model, inputs, look)
+    for name in observed:
+        value = values[name] if name in values else pack.evaluate(values[name.removesuffix(".packed")])
+        integers[name] = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+    recorded: dict[str, dict[str, Any]] = {}
+    for name, value in outputs.items():
+        member = f"golden/output_{len(recorded)}.npy"
+        members[member] = array_member(value)
+        recorded[name] = {"member": member, "rtol": FLOAT_TOLERANCE, "atol": FLOAT_TOLERANCE}
+    return {"inputs": input_members, "integers": integers, "outputs": recorded}, members
+
+
+def _golden_input(model: Model, name: str, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
+    units = generator.integers(-100, 101, shape)
+    for node in model.nodes:
+        if isinstance(node.operator, Quantize) and node.inputs == (name,):
+            axis = (1, -1) + (1,) * (len(shape) - 2)
+            inverse = np.array(node.operator.inverses).reshape(axis)
+            offset = np.array(node.operator.offsets or (0.0,)).reshape(axis)
+            return units / inverse + offset
+    return units / 64.0

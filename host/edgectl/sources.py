@@ -1,0 +1,100 @@
+"""What a user says of a model, and the prepared model that it means: weights, preprocessing, calibration data."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from edgectl.datasets import image_preprocessing, read_calibration
+from edgectl.errors import UsageError
+from edgectl.graph import Model
+from edgectl.loading import load
+from edgectl.weights import WeightsReport
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as named on the command line. `name` is a zoo name or a checkpoint's prefix; `shape` (C, H, W) or
+    (N, C, H, W) is needed where a checkpoint records none; `mean` and `std` override the preprocessing's.
+
+    `calibration` is a folder of photographs or an .npz file; empty: synthetic images.
+    """
+
+    name: str
+    weights: str = "auto"
+    shape: tuple[int, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    labels: tuple[str, ...] = ()
+    calibration: str = ""
+    batch: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A float model ready to build, where its weights come from, and notices for the user."""
+
+    model: Model
+    weights: WeightsReport
+    origin: dict[str, Any]
+    notices: tuple[str, ...]
+
+    def calibration(self, path: str) -> np.ndarray | None:
+        """Images to calibrate on; None for an empty path."""
+        return read_calibration(path, self.model) if path else None
+
+
+def prepare(source: Source, simulated: bool = True) -> Prepared:
+    """Load the model that `source` names. Raises ModelError, UsageError, UnreachableError, VerificationError."""
+    if source.batch < 1:
+        raise UsageError(f"--batch {source.batch} must be at least 1")
+    shapes = None
+    if source.shape:
+        if len(source.shape) not in (3, 4) or min(source.shape) < 1:
+            raise UsageError(f"--shape {','.join(map(str, source.shape))} must be C,H,W")
+        shapes = {"data": (1, *source.shape[-3:])}
+    model, weights = load(source.name, source.weights, shapes, simulated, source.seed, labels=source.labels)
+    notices = []
+    if bool(source.mean) != bool(source.std):
+        raise UsageError("give --mean and --std together")
+    images = [t for t in model.inputs.values() if len(t.shape) == 4]
+    if source.mean:
+        if not images:
+            raise UsageError("--mean and --std are for models of images")
+        given = image_preprocessing(source.mean, source.std, images[0].shape)
+        if model.preprocessing is not None:
+            given = replace(model.preprocessing, mean=given.mean, std=given.std)
+        model = replace(model, preprocessing=given)
+    elif model.preprocessing is None and images and images[0].shape[1] == 3:
+        notices.append(
+            "the checkpoint says nothing of preprocessing: assuming ImageNet's mean and std, RGB; "
+            "--mean and --std say otherwise"
+        )
+        model = replace(model, preprocessing=image_preprocessing(IMAGENET_MEAN, IMAGENET_STD, images[0].shape))
+    if not source.calibration:
+        notices.append(
+            "quantized on synthetic images; --calibration DIR|FILE.npz with a few dozen real ones is more accurate"
+        )
+    origin = {
+        "source": source.name,
+        "weights": {"kind": weights.kind, "source": weights.source},
+        "seed": source.seed,
+        "parameters_sha256": parameters_digest(model),
+    }
+    return Prepared(model.with_batch(source.batch), weights, origin, tuple(notices))
+
+
+def parameters_digest(model: Model) -> str:
+    """SHA-256 over the names and values of all parameters, whatever their order."""
+    digest = hashlib.sha256()
+    for name in sorted(model.parameters):
+        array = np.ascontiguousarray(model.parameters[name])
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -275,7 +275,8 @@ class Reader:
             return ObjectHandle(self.u64())
         raise ProtocolError(
             f"a packed sequence holds type index {index} where TVM's RPC {PROTOCOL_VERSION}, as TVM 0.20 and later "
-            "encode it, has a string, bytes or a remote object; TVM 0.19 and older use other type codes: use a client of TVM 0.27"
+            "encode it, has a string, bytes or a remote object; TVM 0.19 and older use other type codes: "
+            "use a client of TVM 0.27"
         )
 
     def values(self) -> list[Value]:

@@ -48,7 +48,7 @@ class BundleModule:
         count, specs = len(self._model.inputs), self._model.outputs
         if len(tensors) not in (count, count + len(specs)):
             raise InputError(
-                f"main takes {count} input tensors, or {count} and {len(specs)} output tensors; {len(tensors)} were given"
+                f"main takes {count} input tensors, or {count} and {len(specs)} output tensors, not {len(tensors)}"
             )
         arrays = [self._session.memory.array(tensor) for tensor in tensors]
         targets = arrays[count:]

@@ -24,7 +24,8 @@ def fuse(model: Model, types: dict[str, TensorType]) -> list[Group]:
     """The model's nodes as kernels, in an order in which each reads only what earlier ones wrote.
 
     A node joins the group that produces one of its operands when nothing else reads that operand and it is no output:
-    elementwise nodes where the shape stays, injective ones where the group has no reduction.
+    elementwise nodes where the shape stays, injective ones where the group has no reduction; one node of those that use
+    an operand several times.
     """
     readers = model.consumers()
     groups: dict[str, list[Node]] = {}
@@ -40,8 +41,15 @@ def fuse(model: Model, types: dict[str, TensorType]) -> list[Group]:
 
 
 def _joins(node: Node, types: dict[str, TensorType], operand: str, group: list[Node]) -> bool:
+    if _repeats(node) and any(_repeats(member) for member in group):
+        return False
     pattern = lowering_of(node).pattern
     if pattern is Pattern.ELEMENTWISE:
         return types[operand].shape == types[node.name].shape
     reduces = any(lowering_of(member).pattern is Pattern.REDUCTION for member in group)
     return pattern is Pattern.INJECTIVE and not reduces
+
+
+def _repeats(node: Node) -> bool:
+    """Whether the node's expression holds an operand more than once; chains of such would grow exponentially."""
+    return lowering_of(node).repeats or len(set(node.inputs)) < len(node.inputs)

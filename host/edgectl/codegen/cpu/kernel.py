@@ -104,11 +104,11 @@ def build_function(kernel: Kernel, name: str) -> tvm.tirx.PrimFunc:
     tensors = [te.placeholder(o.type.shape, o.type.dtype, f"operand{i}") for i, o in enumerate(kernel.operands)]
     values: list[Reader] = []
     for member in kernel.members:
-        try:
-            values.append(_lower(member, kernel, tensors, values))
-        except EdgectlError as error:
-            raise CompileError(f"layer '{member.node.label}': {error}") from error
-    result = te.compute(kernel.type.shape, values[-1], name=OUTPUT)
+        values.append(_lower(member, kernel, tensors, values))
+    try:
+        result = te.compute(kernel.type.shape, values[-1], name=OUTPUT)
+    except EdgectlError as error:
+        raise CompileError(f"layer '{', '.join(kernel.layers)}': {error}") from error
     function = te.create_prim_func([*tensors, result]).with_attr("global_symbol", name).with_attr("tirx.noalias", True)
     schedule = s_tir.Schedule(tvm.IRModule({"main": function}))
     first = kernel.members[0]

@@ -67,12 +67,16 @@ class Lowering:
 
     `compute` depends on the pattern: ELEMENTWISE (operator, *values) -> expression; INJECTIVE (call, *readers) ->
     reader; REDUCTION (call, *tensors) -> reader. Its operands are those that `prepare` returns.
+
+    `repeats`: an elementwise expression that uses its operand several times. TVM's passes take exponential time over
+    nested bindings of such operands, so a kernel holds at most one.
     """
 
     pattern: Pattern
     compute: Callable[..., Any]
     prepare: Prepare
     schedule: Schedule
+    repeats: bool = False
 
 
 def keep(call: Call, arrays: Arrays) -> Arrays:

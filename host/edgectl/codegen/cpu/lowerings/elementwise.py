@@ -70,16 +70,16 @@ def _fold_statistics(call: Call, arrays: Arrays) -> Arrays:
     return None, scale.astype(np.float32).reshape(shape), offset.astype(np.float32).reshape(shape)
 
 
-def _elementwise(compute: Callable[..., Expression], prepare: Prepare = keep) -> Lowering:
-    return Lowering(Pattern.ELEMENTWISE, compute, prepare, in_order)
+def _elementwise(compute: Callable[..., Expression], prepare: Prepare = keep, repeats: bool = False) -> Lowering:
+    return Lowering(Pattern.ELEMENTWISE, compute, prepare, in_order, repeats)
 
 
 LOWERINGS = {
     Relu: _elementwise(lambda operator, x: tirx.max(x, constant(0, dtype_of(x)))),
     Clip: _elementwise(lambda operator, x: clip(x, operator.low, operator.high)),
-    LeakyRelu: _elementwise(_leaky_relu),
-    Sigmoid: _elementwise(_sigmoid),
-    Tanh: _elementwise(lambda operator, x: hyperbolic_tangent(x)),
+    LeakyRelu: _elementwise(_leaky_relu, repeats=True),
+    Sigmoid: _elementwise(_sigmoid, repeats=True),
+    Tanh: _elementwise(lambda operator, x: hyperbolic_tangent(x), repeats=True),
     BatchNorm: _elementwise(lambda operator, x, scale, offset: x * scale + offset, _fold_statistics),
     Binary: _elementwise(lambda operator, a, b: _function(operator.function, a, b)),
     Scalar: _elementwise(_scalar),

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgectl.boards.board import Board as Board
-    from edgectl.build import Build as Build
-    from edgectl.build import build as build
-    from edgectl.build import build_integer as build_integer
-    from edgectl.deploy import deploy as deploy
-    from edgectl.evaluate import evaluate_source as evaluate
+    from edgectl.building import Build as Build
+    from edgectl.building import build as build
+    from edgectl.building import build_integer as build_integer
+    from edgectl.deploying import deploy as deploy
+    from edgectl.evaluating import evaluate_source as evaluate
     from edgectl.graph import Model as Model
     from edgectl.loading import load as load
     from edgectl.quantize.quantizer import quantize as quantize
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 # Resolved at first use: importing TVM takes longer than `edgectl --help` may.
 _PLACES = {
     "Board": ("edgectl.boards.board", "Board"),
-    "Build": ("edgectl.build", "Build"),
+    "Build": ("edgectl.building", "Build"),
     "Model": ("edgectl.graph", "Model"),
     "Source": ("edgectl.sources", "Source"),
-    "build": ("edgectl.build", "build"),
-    "build_integer": ("edgectl.build", "build_integer"),
-    "deploy": ("edgectl.deploy", "deploy"),
-    "evaluate": ("edgectl.evaluate", "evaluate_source"),
+    "build": ("edgectl.building", "build"),
+    "build_integer": ("edgectl.building", "build_integer"),
+    "deploy": ("edgectl.deploying", "deploy"),
+    "evaluate": ("edgectl.evaluating", "evaluate_source"),
     "load": ("edgectl.loading", "load"),
     "quantize": ("edgectl.quantize.quantizer", "quantize"),
 }

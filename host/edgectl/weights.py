@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -78,17 +79,27 @@ class WeightsStore:
     def _url(self, store: str, path: str) -> str:
         return (self.mirror.rstrip("/") + "/" if self.mirror else store) + path
 
+    def _require_writable(self) -> None:
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.cache):
+                pass
+        except OSError as error:
+            raise EdgectlError(
+                f"cannot keep weights in {self.cache}: {error.strerror or error}; "
+                "make room there or set EDGECTL_CACHE to a folder of your own"
+            ) from error
+
     def _from_gluon(self, entry: zoo.ZooEntry) -> tuple[dict[str, np.ndarray], str]:
         assert entry.gluon_sha1
         stem = f"{entry.name}-{entry.gluon_sha1[:8]}"
         url, target = self._url(GLUON_STORE, f"gluon/models/{stem}.zip"), self.cache / f"{stem}.params"
         if not _has_digest(target, "sha1", entry.gluon_sha1):
-            archive = self.cache / f"{stem}.zip"
-            try:
+            self._require_writable()
+            with tempfile.TemporaryDirectory(prefix=".download-", dir=self.cache) as folder:
+                archive = Path(folder) / "weights.zip"
                 self.downloader.fetch(url, archive)
                 _unpack(archive, f"{stem}.params", target, entry.gluon_sha1, url)
-            finally:
-                archive.unlink(missing_ok=True)
         return read_parameters(target), url
 
     def _from_torchvision(self, entry: zoo.ZooEntry) -> tuple[dict[str, np.ndarray], str]:
@@ -97,6 +108,7 @@ class WeightsStore:
         digest = Path(entry.torchvision).stem.rpartition("-")[2]
         url, target = self._url(TORCHVISION_STORE, f"models/{entry.torchvision}"), self.cache / entry.torchvision
         if not _has_digest(target, "sha256", digest):
+            self._require_writable()
             self.downloader.fetch(url, target, "sha256", digest)
         return gluon_parameters(read_torch_tensors(target), entry.symbol_text()), url
 

@@ -16,7 +16,7 @@ from edge_agent.bundle import read_bundle
 from edge_agent.errors import AgentError
 from edgectl.boards.choosing import Choice, RemoteChoice, choose
 from edgectl.boards.client import BenchReply, Connection, InferenceReply, Progress
-from edgectl.build import Build
+from edgectl.building import Build
 from edgectl.errors import UsageError, VerificationError
 from edgectl.graph import Preprocessing
 from edgectl.images import load_image

@@ -13,7 +13,7 @@ from edge_agent.boards import profile
 from edgectl.boards.board import Board, Prediction, bundle_bytes
 from edgectl.boards.choosing import SimulatedChoice, choose
 from edgectl.boards.client import BenchReply
-from edgectl.build import Build, build
+from edgectl.building import Build, build
 from edgectl.images import DEFAULT_IMAGE
 from edgectl.sources import Prepared, Source, prepare
 from edgectl.stages import Stages

@@ -12,7 +12,7 @@ from edge_agent.bundle import read_bundle
 from edge_agent.devices import open_accelerator
 from edge_agent.errors import IncompatibleError, VerificationError
 from edge_agent.runtime.executor import LoadedModel, Runtime
-from edgectl.build import Build, build
+from edgectl.building import Build, build
 from edgectl.bundle import write_bundle
 from edgectl.interpreter import interpret
 from edgectl.quantize.calibration import synthetic_images

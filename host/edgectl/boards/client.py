@@ -17,6 +17,7 @@ import numpy as np
 from edge_agent.errors import AgentError
 from edge_agent.errors import DeadlineError as AgentDeadlineError
 from edge_agent.errors import IncompatibleError as AgentIncompatibleError
+from edge_agent.errors import ProtocolError as AgentProtocolError
 from edge_agent.rpc import arrays, codec, handshake
 from edge_agent.rpc.channel import Channel, ConnectionClosed
 from edge_agent.rpc.codec import Code, Pointer, Reader, Value
@@ -31,7 +32,7 @@ from edgectl.errors import (
     VerificationError,
 )
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 256 << 10
 MAXIMUM_REPLY_BYTES = 1 << 30
 _ERRORS: dict[str, type[EdgectlError]] = {
     "incompatible": IncompatibleError,
@@ -155,8 +156,10 @@ class Connection:
         """Send a frame and return the values of its answer."""
         assert self._channel is not None
         self._channel.send(code, parts, deadline)
-        self._channel.await_data(deadline)
-        answer, body = self._channel.receive(MAXIMUM_REPLY_BYTES, max(0.001, deadline - time.monotonic()))
+        nbytes = self._channel.receive_length(deadline)
+        if nbytes > MAXIMUM_REPLY_BYTES:
+            raise AgentProtocolError(f"a reply announces {nbytes} bytes, at most {MAXIMUM_REPLY_BYTES} are accepted")
+        answer, body = self._channel.receive_frame(nbytes, deadline)
         values = Reader(body).values()
         if answer == Code.EXCEPTION and values and isinstance(values[0], str):
             raise _RemoteError(values[0])

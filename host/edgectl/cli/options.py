@@ -1,0 +1,95 @@
+"""Options that several verbs share, and their parsing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgectl.errors import UsageError
+from edgectl.sources import Source
+
+ModelArgument = Annotated[
+    str, typer.Argument(help="A zoo name (see `edgectl models`), a checkpoint's prefix, or a bundle.")
+]
+BoardOption = Annotated[
+    str, typer.Option("--board", help="sim, or HOST:PORT of an edge-agent (its key in EDGECTL_KEY).")
+]
+KindOption = Annotated[str, typer.Option("--board", help="The kind of board to compile for.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+WeightsOption = Annotated[str, typer.Option("--weights", help="auto, pretrained, random, or a file.")]
+CalibrationOption = Annotated[
+    str, typer.Option("--calibration", help="A folder of photographs or an .npz file to quantize on.")
+]
+ShapeOption = Annotated[str, typer.Option("--shape", help="Input C,H,W, where a checkpoint does not record it.")]
+MeanOption = Annotated[str, typer.Option("--mean", help="Per-channel mean of pixels in 0..1, comma-separated.")]
+StdOption = Annotated[str, typer.Option("--std", help="Per-channel standard deviation, comma-separated.")]
+LabelsOption = Annotated[str, typer.Option("--labels", help="A text file with one class name per line.")]
+BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Samples per inference.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of random weights.")]
+InputOption = Annotated[str, typer.Option("--input", help="A photograph (default: the cat that ships with edgectl).")]
+TopOption = Annotated[int, typer.Option("--top", min=1, help="How many classes to show.")]
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """`0.1,0.2,0.3` as floats; empty for an empty text. Raises UsageError."""
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise UsageError(f"{option} {text}: give numbers separated by commas") from None
+
+
+def extents(text: str) -> tuple[int, ...]:
+    """`3,224,224` (or 3x224x224) as integers. Raises UsageError."""
+    try:
+        return tuple(int(part) for part in text.replace("x", ",").split(",")) if text else ()
+    except ValueError:
+        raise UsageError(f"--shape {text}: give C,H,W") from None
+
+
+def label_lines(path: str) -> tuple[str, ...]:
+    """Class names from a file with one per line. Raises UsageError."""
+    if not path:
+        return ()
+    try:
+        return tuple(Path(path).read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read --labels {path}: {error}") from error
+
+
+def source_of(
+    model: str,
+    weights: str,
+    calibration: str,
+    shape: str,
+    mean: str,
+    std: str,
+    labels: str = "",
+    batch: int = 1,
+    seed: int = 0,
+) -> Source:
+    """The options together as a Source."""
+    return Source(
+        model,
+        weights,
+        extents(shape),
+        numbers(mean, "--mean"),
+        numbers(std, "--std"),
+        label_lines(labels),
+        calibration,
+        batch,
+        seed,
+    )
+
+
+def is_bundle(model: str) -> bool:
+    """Whether `model` names a bundle's file: nothing else ends so, or begins with a ZIP's signature."""
+    path = Path(model)
+    if model.endswith(".bundle"):
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PK\x03\x04"
+    except OSError:
+        return False

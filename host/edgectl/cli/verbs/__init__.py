@@ -1,0 +1,1 @@
+"""The verbs. A new one is a file NAME.py here with a function NAME."""

@@ -1,0 +1,87 @@
+"""edgectl compile."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgectl.cli.options import (
+    BatchOption,
+    CalibrationOption,
+    JsonOption,
+    KindOption,
+    LabelsOption,
+    MeanOption,
+    ModelArgument,
+    SeedOption,
+    ShapeOption,
+    StdOption,
+    WeightsOption,
+    source_of,
+)
+
+
+def compile(
+    model: ModelArgument,
+    output: Annotated[str, typer.Option("--output", "-o", help="The bundle's file (default: MODEL.bundle).")] = "",
+    board: KindOption = "sim",
+    weights: WeightsOption = "auto",
+    calibration: CalibrationOption = "",
+    batch: BatchOption = 1,
+    shape: ShapeOption = "",
+    mean: MeanOption = "",
+    std: StdOption = "",
+    labels: LabelsOption = "",
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Compile a model for a kind of board, to a bundle in a file.
+
+    \b
+    edgectl compile resnet18_v1 --board pynq -o resnet18.bundle
+    edgectl deploy resnet18.bundle --board 192.168.2.99:9091
+    """
+    from pathlib import Path
+
+    from edgectl.boards.choosing import check_profile
+    from edgectl.cli import terminal
+    from edgectl.deploying import compile_source
+    from edgectl.files import atomic_file
+
+    kind = check_profile(board)
+    source = source_of(model, weights, calibration, shape, mean, std, labels, batch, seed)
+    with terminal.stages() as progress:
+        build, prepared = compile_source(source, kind, progress)
+    path = Path(output or f"{build.integer_model.name}.bundle")
+    with atomic_file(path) as file:
+        file.write(build.data)
+    manifest = build.manifest
+    if json:
+        terminal.print_json(
+            {
+                "model": manifest["model"]["name"],
+                "weights": manifest["model"]["weights"],
+                "board": kind,
+                "output": str(path),
+                "bundle": {"digest": build.digest, "bytes": len(build.data)},
+                "timings": progress.seconds,
+                "counters": manifest["counters"],
+                "predicted": manifest["predicted"],
+                "layers": manifest["layers"],
+            }
+        )
+        return
+    terminal.banner(prepared.weights.banner)
+    terminal.notices(prepared.notices)
+    console = terminal.output()
+    console.print(
+        f"{path}: {build.integer_model.name} for {kind}, {len(build.data) / 1e6:.1f} MB, digest {build.digest[:12]}, "
+        f"compiled in {sum(progress.seconds.values()):.1f} s"
+    )
+    console.print(
+        f"{len(manifest['layers']['vta'])} layers on VTA in {len(build.programs)} programs, predicted "
+        f"{manifest['predicted']['vta_seconds'] * 1e3:.1f} ms; look inside with: edgectl inspect {path}"
+    )
+    for fallback in build.fallbacks:
+        console.print(f"[dim]on the CPU: {fallback.layer}, {fallback.reason}[/dim]")

@@ -1,0 +1,65 @@
+"""edgectl deploy."""
+
+from __future__ import annotations
+
+from edgectl.cli.options import (
+    BatchOption,
+    BoardOption,
+    CalibrationOption,
+    InputOption,
+    JsonOption,
+    LabelsOption,
+    MeanOption,
+    ModelArgument,
+    SeedOption,
+    ShapeOption,
+    StdOption,
+    TopOption,
+    WeightsOption,
+    is_bundle,
+    source_of,
+)
+
+
+def deploy(
+    model: ModelArgument,
+    board: BoardOption = "sim",
+    input: InputOption = "",
+    weights: WeightsOption = "auto",
+    calibration: CalibrationOption = "",
+    batch: BatchOption = 1,
+    shape: ShapeOption = "",
+    mean: MeanOption = "",
+    std: StdOption = "",
+    labels: LabelsOption = "",
+    seed: SeedOption = 0,
+    top: TopOption = 5,
+    json: JsonOption = False,
+) -> None:
+    """Compile a model, put it on a board, check it, and run a photograph.
+
+    \b
+    edgectl deploy resnet20_cifar10
+    edgectl deploy resnet18_v1 --weights random --json
+    edgectl deploy my_model --shape 3,32,32 --calibration photos/ --input cat.jpg
+    """
+    from edgectl.cli.report import show_measurement
+    from edgectl.cli.terminal import print_json, stages
+    from edgectl.deploying import deploy as deploy_model
+    from edgectl.images import DEFAULT_IMAGE
+
+    source = (
+        model if is_bundle(model) else source_of(model, weights, calibration, shape, mean, std, labels, batch, seed)
+    )
+    with stages() as progress:
+        measurement = deploy_model(source, board, input or DEFAULT_IMAGE, top=top, stages=progress)
+    if json:
+        print_json(measurement.as_dict())
+        return
+    option = "" if board == "sim" else f" --board {board}"
+    steps = [
+        f"edgectl run PHOTO.jpg{option}",
+        f"edgectl bench --number 10 --repeat 3{option}",
+        f"edgectl status{option}",
+    ]
+    show_measurement(measurement, (*steps, "edgectl stop") if measurement.simulated else tuple(steps))

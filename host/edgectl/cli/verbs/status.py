@@ -1,0 +1,32 @@
+"""edgectl status."""
+
+from __future__ import annotations
+
+from edgectl.cli.options import BoardOption, JsonOption
+
+
+def status(board: BoardOption = "sim", json: JsonOption = False) -> None:
+    """What is live on a board, how it last ran, and where its metrics are."""
+    from edgectl.boards.board import Board
+    from edgectl.cli.terminal import output, print_json, table
+
+    with Board(board, start=False) as opened:
+        document = {**opened.status(), "metrics_url": opened.metrics_url}
+    if json:
+        print_json(document)
+        return
+    console = output()
+    live, last = document["live"], document["last"]
+    console.print(f"[bold]{document['description']}[/bold]  [dim]edge-agent {document.get('version', '')}[/dim]")
+    rows = table("", "")
+    rows.show_header = False
+    if live:
+        rows.add_row("model", f"{live['model']} (bundle {live['digest'][:12]}, batch {live['batch']})")
+    else:
+        rows.add_row("model", f"none: {document['reason']}")
+    if last:
+        rows.add_row("last inference", f"{last['seconds'] * 1e3:.1f} ms, of it VTA {last['vta_seconds'] * 1e3:.1f} ms")
+    rows.add_row("samples", f"{document['samples']:,}")
+    rows.add_row("VTA", document["config"])
+    rows.add_row("metrics", document["metrics_url"])
+    console.print(rows)

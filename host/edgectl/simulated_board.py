@@ -64,7 +64,7 @@ class SimulatedBoard:
 
     def __init__(self, profile: str = "sim", directory: Path | None = None) -> None:
         self.profile = profile
-        self.directory = (directory or state_directory()) / "boards" / profile
+        self.directory = (directory or state_directory()).absolute() / "boards" / profile
         self.log_file = self.directory / "agent.log"
         self._state_file = self.directory / "agent.json"
 
@@ -217,6 +217,12 @@ class StartedHere:
     ) -> None:
         if error is not None and self._board is not None and self._board.started_here:
             self._owner.stop()
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment. The simulator's matrices are small: BLAS threads would wait for each other, and on a
+    busy machine for a scheduler's slice each time, so one is faster."""
+    return {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **os.environ}
 
 
 def _end(state: AgentState) -> None:

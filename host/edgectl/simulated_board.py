@@ -142,7 +142,13 @@ class SimulatedBoard:
             with self.log_file.open("wb") as log:
                 # A session of its own: neither Ctrl-C nor the end of this terminal reaches it.
                 process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    cwd="/",
+                    env=_environment(),
                 )
         except OSError as error:
             raise EdgectlError(

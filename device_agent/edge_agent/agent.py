@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent import boards
+from edge_agent.activity import Activity
 from edge_agent.devices import open_accelerator
 from edge_agent.errors import AgentError, BusyError
 from edge_agent.http.server import Server as HttpServer
 from edge_agent.metrics import Metrics
 from edge_agent.rpc.server import Server as RpcServer
-from edge_agent.rpc.session import Endpoint
+from edge_agent.rpc.session import Endpoint, Limits
 from edge_agent.rpc.tracker import Registration
 from edge_agent.runtime.executor import Runtime
 from edge_agent.service import Service
@@ -32,9 +33,10 @@ from edge_agent.store import Store
 from edge_agent.uploads import Uploads
 from edge_agent.version import CONTROL_PROTOCOL, VERSION
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("edge_agent.agent")
 
 EXIT_BUSY = 6
+_DRAIN_SECONDS = 2.0
 DEFAULT_RPC_PORT = 9091
 DEFAULT_HTTP_PORT = 9092
 
@@ -84,7 +86,7 @@ class Agent:
         """Raises AgentError where the board, an address or the state directory is unusable."""
         self._options = options
         self._started = time.monotonic()
-        self._last_call = time.monotonic()
+        self._activity = Activity()
         self._stop = threading.Event()
         self._profile = boards.profile(options.board)
         self._key = _key(options)
@@ -101,6 +103,9 @@ class Agent:
             self._service = Service(
                 Runtime(self._accelerator, directory=kernels), self._accelerator, store, self._metrics
             )
+            # The rest of the board's memory belongs to models and to the system.
+            share = self._profile.memory_bytes // 4
+            limits = Limits(frame_bytes=share, memory_bytes=share)
             endpoint = Endpoint(
                 options.board,
                 self._service,
@@ -108,7 +113,8 @@ class Agent:
                 options.state_dir / "sessions",
                 self.status,
                 self._shut_down,
-                busy=self._called,
+                limits,
+                self._activity.working,
             )
             self._rpc = RpcServer((options.host, options.port), [self._key], endpoint, self._metrics)
             self._http = HttpServer((options.host, options.http_port), self.status, self._metrics)
@@ -119,9 +125,6 @@ class Agent:
         if options.tracker:
             host = None if options.host in ("0.0.0.0", "::") else options.host
             self._registration = Registration(options.tracker, self._key.split(":")[0], self._rpc, host)
-
-    def _called(self) -> None:
-        self._last_call = time.monotonic()
 
     def _shut_down(self) -> None:
         if self._profile.accelerator != "sim" or not _is_loopback(self._options.host):
@@ -157,11 +160,6 @@ class Agent:
             self._http.start()
             if self._registration is not None:
                 self._registration.start()
-            if options.state_file is not None:
-                pid, ticks = this_process()
-                AgentState(pid, ticks, options.host, self._rpc.port, self._http.port, options.board, self._key).write(
-                    options.state_file
-                )
             logger.info(
                 "board %s: RPC on %s:%d, HTTP on http://%s:%d/",
                 options.board,
@@ -170,11 +168,19 @@ class Agent:
                 options.host,
                 self._http.port,
             )
-            self._called()
+            if options.state_file is not None:
+                pid, ticks = this_process()
+                AgentState(pid, ticks, options.host, self._rpc.port, self._http.port, options.board, self._key).write(
+                    options.state_file
+                )
+            with self._activity.working():  # the idle time begins now
+                pass
             while not self._stop.wait(0.2):
-                if options.idle_timeout is not None and time.monotonic() - self._last_call > options.idle_timeout:
+                if options.idle_timeout is not None and self._activity.idle_seconds > options.idle_timeout:
                     logger.info("no call for %g s: ending", options.idle_timeout)
                     break
+            # Calls under way get their answer, edge.shutdown's own among them.
+            self._activity.wait_idle(_DRAIN_SECONDS)
         finally:
             self._close()
 
@@ -251,7 +257,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_BUSY if isinstance(error, BusyError) else 1
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
-    agent.run()
+    try:
+        agent.run()
+    except OSError as error:
+        print(f"edge-agent: the state file {options.state_file} cannot be written: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

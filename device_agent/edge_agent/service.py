@@ -122,6 +122,7 @@ class Service:
         self._models = 0
         self._samples = 0
         self._activating = threading.Lock()
+        self._candidate = ""
 
     def restore(self) -> None:
         """Bring back what was live before the agent stopped; the previous version where that fails its self-test."""
@@ -129,9 +130,9 @@ class Service:
             try:
                 self.activate(digest)
                 return
-            except AgentError as error:
+            except Exception as error:  # whatever it is, the agent has to come up
                 previous = self._store.active.previous
-                logger.error("bundle %s cannot go live again: %s", digest[:12], error)
+                logger.exception("bundle %s cannot go live again", digest[:12])
                 if previous is None:
                     self._reason = f"bundle {digest[:12]} failed: {error}; deploy again"
                     return
@@ -169,10 +170,12 @@ class Service:
         where there is no such bundle.
         """
         if not self._activating.acquire(blocking=False):
-            raise BusyError("another activation is under way; try again when it has finished")
+            raise BusyError(f"bundle {self._candidate[:12]} is being activated; try again when that has finished")
         try:
+            self._candidate = digest
             activation = self._activate(digest)
-        except AgentError:
+            logger.info("%s is live: bundle %s", activation.model["model"], digest[:12])
+        except BaseException:
             self._metrics.activated(False)
             raise
         finally:

@@ -152,6 +152,7 @@ def test_a_taken_port_and_a_taken_state_directory_are_busy(agent: Process, tmp_p
         (["--board", "pink"], "there is no board 'pink'"),
         (["--key-file", "/no/such/file"], "key file /no/such/file cannot be read"),
         (["--key", "two words"], "without spaces"),
+        (["--state-file", "/proc/nowhere/agent.json"], "state file /proc/nowhere/agent.json cannot be written"),
         (["--state-dir", "/proc/nowhere"], "state directory /proc/nowhere cannot be used"),
         (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid"),
     ],

@@ -181,7 +181,7 @@ def test_one_activation_at_a_time(agent: Board) -> None:
     activating.start()
     while not agent.service._activating.locked():
         pass
-    with pytest.raises(BusyError, match="another activation is under way"):
+    with pytest.raises(BusyError, match=f"bundle {first[:12]} is being activated"):
         agent.service.activate(second)
     agent.runtime.gate.set()
     blocked.join()

@@ -9,14 +9,15 @@ from string import Template
 from typing import Any
 
 _COUNTERS = {
-    "inp_load_nbytes": "activations in",
-    "wgt_load_nbytes": "weights in",
-    "acc_load_nbytes": "biases in",
-    "uop_load_nbytes": "micro-ops in",
-    "out_store_nbytes": "activations out",
-    "gemm_counter": "GEMM operations",
-    "alu_counter": "ALU operations",
+    "inp_load_nbytes": ("activations loaded", " bytes"),
+    "wgt_load_nbytes": ("weights loaded", " bytes"),
+    "acc_load_nbytes": ("biases loaded", " bytes"),
+    "uop_load_nbytes": ("micro-ops loaded", " bytes"),
+    "out_store_nbytes": ("results stored", " bytes"),
+    "gemm_counter": ("GEMM", " operations"),
+    "alu_counter": ("ALU", " operations"),
 }
+"""How the page names what VTA did in the last inference."""
 
 
 def _milliseconds(seconds: float | None, batch: int) -> str:
@@ -35,7 +36,7 @@ def render(status: Mapping[str, Any]) -> bytes:
         "RPC port": status["rpc_port"],
         "agent": f"{status['version']} · up {status['uptime_seconds']:.0f} s",
     }
-    rows |= {label: f"{last['counters'][name]:,}" for name, label in _COUNTERS.items() if last}
+    rows |= {label: f"{last['counters'][name]:,}{unit}" for name, (label, unit) in _COUNTERS.items() if last}
     fields = {
         "board": status["board"],
         "state": "ready" if live else "no model",

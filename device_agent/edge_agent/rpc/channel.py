@@ -13,26 +13,20 @@ from edge_agent.errors import DeadlineError, ProtocolError
 from edge_agent.rpc.codec import FRAME_CODE, FRAME_HEADER, FRAME_LENGTH
 
 CHUNK_BYTES = 1 << 16
-MINIMUM_RATE = 32 << 10
-"""Bytes per second that a peer must keep up over a whole frame, beyond the deadline for a small one."""
 
 
 class ConnectionClosed(Exception):
     """The peer closed the connection, or it broke."""
 
 
-class FrameTooLong(ProtocolError):
-    """A frame announces more bytes than the limit; it has not been read."""
-
-    def __init__(self, nbytes: int, limit: int) -> None:
-        super().__init__(f"a frame announces {nbytes} bytes, at most {limit} are accepted")
-        self.nbytes = nbytes
+class PeerTooSlow(DeadlineError):
+    """The peer did not send or take its bytes in time."""
 
 
 class Channel:
     """One connection. Not safe for use by several threads at once.
 
-    Methods take deadlines as instants of `time.monotonic()`, and raise DeadlineError when one passes and
+    Methods take deadlines as instants of `time.monotonic()`, and raise PeerTooSlow when one passes and
     ConnectionClosed when the peer is gone.
     """
 
@@ -43,7 +37,7 @@ class Channel:
     def _await(self, deadline: float) -> None:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise DeadlineError("the peer did not send or take its bytes in time")
+            raise PeerTooSlow("the peer did not send or take its bytes in time")
         self._socket.settimeout(None if math.isinf(left) else left)
 
     def receive_exactly(self, count: int, deadline: float) -> bytearray:
@@ -57,7 +51,7 @@ class Channel:
                     raise ConnectionClosed("the peer closed the connection")
                 received += chunk
         except TimeoutError:
-            raise DeadlineError(f"{len(received)} of {count} bytes arrived in time") from None
+            raise PeerTooSlow(f"{len(received)} of {count} bytes arrived in time") from None
         except OSError as error:
             raise ConnectionClosed(f"the connection broke: {error}") from error
         return received
@@ -68,21 +62,17 @@ class Channel:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         if left <= 0 or not poll.poll(None if math.isinf(left) else math.ceil(left * 1000)):
-            raise DeadlineError("the peer sent nothing in time")
+            raise PeerTooSlow("the peer sent nothing in time")
 
-    def receive(self, limit: int, seconds: float) -> tuple[int, memoryview]:
-        """The next frame's code and body; `seconds` is the deadline for its first bytes and for a small frame.
+    def receive_length(self, deadline: float) -> int:
+        """The bytes that the next frame announces: an unchecked number of the peer's."""
+        return int(FRAME_LENGTH.unpack(self.receive_exactly(FRAME_LENGTH.size, deadline))[0])
 
-        A longer frame has so much more time as MINIMUM_RATE grants. Raises FrameTooLong beyond `limit` bytes,
-        ProtocolError where a frame has no code.
-        """
-        start = time.monotonic()
-        (nbytes,) = FRAME_LENGTH.unpack(self.receive_exactly(FRAME_LENGTH.size, start + seconds))
-        if nbytes > limit:
-            raise FrameTooLong(nbytes, limit)
+    def receive_frame(self, nbytes: int, deadline: float) -> tuple[int, memoryview]:
+        """The code and the body of a frame of so many bytes. Raises ProtocolError where it has no code."""
         if nbytes < FRAME_CODE.size:
             raise ProtocolError(f"a frame of {nbytes} bytes has no code")
-        frame = memoryview(self.receive_exactly(nbytes, start + seconds + nbytes / MINIMUM_RATE))
+        frame = memoryview(self.receive_exactly(nbytes, deadline))
         return FRAME_CODE.unpack_from(frame)[0], frame[FRAME_CODE.size :]
 
     def discard(self, count: int, deadline: float) -> None:
@@ -110,7 +100,7 @@ class Channel:
                 self._await(deadline)
                 view = view[self._socket.send(view[: 1 << 20]) :]
         except TimeoutError:
-            raise DeadlineError(f"the peer did not take {len(view)} bytes in time") from None
+            raise PeerTooSlow(f"the peer did not take {len(view)} bytes in time") from None
         except OSError as error:
             raise ConnectionClosed(f"the connection broke: {error}") from error
 

@@ -13,7 +13,7 @@ _ALIGNMENT = 4096
 
 
 class Budget:
-    """Bytes that all sessions together may hold. Thread-safe."""
+    """Bytes that all sessions together may hold, in tensors and in long frames. Thread-safe."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -25,7 +25,7 @@ class Budget:
         with self._lock:
             if nbytes > self.limit - self._used:
                 raise BusyError(
-                    f"{nbytes} bytes of tensor memory are asked for, {self.limit - self._used} of {self.limit} "
+                    f"{nbytes} bytes of memory are asked for, {self.limit - self._used} of {self.limit} "
                     "are free; release tensors or close other sessions"
                 )
             self._used += nbytes

@@ -22,6 +22,7 @@ from edge_agent.metrics import Metrics
 from edge_agent.rpc import codec, handshake
 from edge_agent.rpc.channel import Channel, ConnectionClosed
 from edge_agent.rpc.codec import Code
+from edge_agent.rpc.conversation import Conversation
 from edge_agent.rpc.memory import Budget
 from edge_agent.rpc.session import Endpoint, Session
 
@@ -50,7 +51,7 @@ class Server:
         self._metrics = metrics
         self._keys = tuple(keys)
         self._offers: dict[str, Callable[[], None]] = {}
-        self._budget = Budget(endpoint.limits.tensor_bytes)
+        self._budget = Budget(endpoint.limits.memory_bytes)
         self._listener = listen(address, "--port")
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -205,7 +206,11 @@ class Server:
         self._metrics.session_opened()
         try:
             channel.send_bytes(answer, time.monotonic() + self._endpoint.limits.handshake_seconds)
-            Session(channel, self._endpoint, self._budget, name, session_seconds).run()
+            session = Session(channel, self._endpoint, self._budget, name, session_seconds)
+            try:
+                Conversation(channel, session, self._budget).run()
+            finally:
+                session.release()
         except (ConnectionClosed, AgentError) as error:
             logger.info("a session did not begin: %s", error)
         finally:

@@ -55,7 +55,8 @@ def load_module(session: Session, name: str) -> ModuleHandle:
 def module_get_function(
     session: Session, module: ModuleHandle, name: str, query_imports: bool = False
 ) -> FunctionHandle | None:
-    return session.module_function(module, name)
+    found = session.find_module_function(module, name)
+    return None if found is None else session.keep_function(found)
 
 
 @exported("tvm.rpc.server.ImportModule", "Always an exception: a bundle is whole, nothing can be imported into it.")

@@ -26,7 +26,7 @@ SHORT = Limits(
     idle_seconds=30,
     frame_seconds=0.3,
     frame_bytes=1 << 20,
-    tensor_bytes=1 << 20,
+    memory_bytes=3 << 19,
     sessions=4,
     pending=16,
 )
@@ -189,7 +189,7 @@ def test_a_frame_that_stops_half_way_ends_in_time(agent: Board) -> None:
 def test_a_lying_length_ends_the_session(agent: Board) -> None:
     connection = _session(agent)
     connection.sendall(struct.pack("<Qi", 2**63, 3))
-    assert "announces 9223372036854775808 bytes, at most 1048576" in str(_receive(connection)[1][0])
+    assert "a frame has 9223372036854775808 bytes, at most 1048576" in str(_receive(connection)[1][0])
     assert _ends(connection)
 
 
@@ -200,6 +200,17 @@ def test_a_frame_that_is_too_long_is_answered_and_the_session_goes_on(agent: Boa
     assert code == 5 and "at most 1048576 are accepted; send bundles with edge.upload" in str(values[0])
     _send(connection, 9, codec.encode_values(["edge.echo"]))
     assert _receive(connection)[0] == 4
+
+
+def test_long_frames_count_against_the_memory_of_all_sessions(tmp_path: Path) -> None:
+    with board(tmp_path, Limits(frame_bytes=4 << 20, memory_bytes=2 << 20)) as agent:
+        connection = _session(agent)
+        _send(connection, 3, bytes(3 << 20))
+        assert str(_receive(connection)[1][0]).startswith("busy: ")
+        call = struct.pack("<Q", 1) + codec.encode_values([bytes(1 << 20)])
+        for _ in range(3):  # what a frame took is given back
+            _send(connection, 3, call)
+            assert str(_receive(connection)[1][0]).startswith("input: there is no function with handle 1")
 
 
 def test_idle_sessions_end(tmp_path: Path) -> None:
@@ -286,13 +297,13 @@ def test_a_client_that_leaves_stops_its_measurement(agent: Board) -> None:
 def test_tensor_memory_is_bounded_over_sessions(agent: Board) -> None:
     first, second = _session(agent), _session(agent)
     for connection, expected in ((first, 4), (second, 5)):
-        _send(connection, 13, codec.encode_values([codec.Device(1), 600_000, 64, codec.DataType(2, 32)]))
+        _send(connection, 13, codec.encode_values([codec.Device(1), 1_000_000, 64, codec.DataType(2, 32)]))
         code, values = _receive(connection)
         assert code == expected
-    assert str(values[0]).startswith("busy: 600000 bytes of tensor memory")
+    assert str(values[0]).startswith("busy: 1000000 bytes of memory are asked for")
     first.close()
     _eventually(lambda: agent.server.sessions == 1)
-    _send(second, 13, codec.encode_values([codec.Device(1), 600_000, 64, codec.DataType(2, 32)]))
+    _send(second, 13, codec.encode_values([codec.Device(1), 1_000_000, 64, codec.DataType(2, 32)]))
     assert _receive(second)[0] == 4
 
 

@@ -249,5 +249,5 @@ def test_a_peer_that_takes_nothing_ends_a_send_in_time() -> None:
             channel.send(3, [bytes(64 << 20)], time.monotonic() + 0.2)
         listener.accept()[0].close()
         with pytest.raises(ConnectionClosed):
-            channel.receive(100, 5)
+            channel.receive_length(time.monotonic() + 5)
         channel.close()

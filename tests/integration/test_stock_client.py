@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from edgectl.simulated_board import SimulatedBoard
+from tests.edge_agent.bundles import identity_bundle
 from tests.edge_agent.fakes import COUNTERS, KEY, Board, board, bundle_bytes
 
 pytest.importorskip("tvm")
@@ -75,6 +77,21 @@ def test_a_bundle_is_a_module(agent: Board, bundle: Path) -> None:
     assert "takes 'data' of shape" in found["wrong_shape"]
     assert "no_such_function" in found["unknown"]
     assert agent.runtime.loaded == 0
+
+
+def test_an_agents_process_serves_both_clients(tmp_path: Path) -> None:
+    path = tmp_path / "identity.bundle"
+    path.write_bytes(identity_bundle())
+    simulated = SimulatedBoard(directory=tmp_path / "state")
+    with simulated.started_here() as running, running.connect() as connection:
+        try:
+            digest = connection.activate(connection.upload(identity_bundle("other")))["digest"]
+            found = run_client("module", running.address, running.state.key, path)
+            assert found["main"] == found["into"] == found["graph"] == [[1, 2, 3, 4]]
+            assert found["described"]["model"] == "identity" and len(found["results"]) == 4
+            assert connection.status()["live"]["digest"] == digest
+        finally:
+            simulated.stop()
 
 
 def test_a_wrong_key_is_refused(agent: Board, bundle: Path) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgectl.graph import Model, Node
-from edgectl.operators.base import TensorType
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
+from edgectl.quantize.calibration import synthetic_images
 
 SAMPLES = 2
 
@@ -67,21 +67,11 @@ def _draw(
 
 
 def synthetic_inputs(model: Model, samples: int, seed: int) -> dict[str, np.ndarray]:
-    """Inputs that resemble preprocessed photographs: coarse and fine noise in 0..1, normalised as the model asks."""
+    """Inputs that resemble preprocessed photographs (N, C, H, W); normal noise where an input is no image."""
     generator = np.random.default_rng(seed)
-    return {name: _synthetic(model, kind, samples, generator) for name, kind in model.inputs.items()}
-
-
-def _synthetic(model: Model, kind: TensorType, samples: int, generator: np.random.Generator) -> np.ndarray:
-    shape = (samples, *kind.shape[1:])
-    if len(shape) != 4:
-        return generator.standard_normal(shape, np.float32)
-    height, width = shape[2:]
-    image = np.zeros(shape, np.float32)
-    for cell in (max(height // 4, 1), max(height // 16, 1), 1):
-        coarse = generator.random((*shape[:2], -(-height // cell), -(-width // cell)), np.float32)
-        image += np.kron(coarse, np.ones((1, 1, cell, cell), np.float32))[:, :, :height, :width] / 3
-    how = model.preprocessing
-    mean, deviation = (how.mean, how.std) if how and len(how.mean) == shape[1] else ((0.5,), (0.25,))
-    normalised = (image - np.reshape(mean, (1, -1, 1, 1))) / np.reshape(deviation, (1, -1, 1, 1))
-    return normalised.astype(np.float32)
+    return {
+        name: synthetic_images(model.preprocessing, kind.shape, samples, seed)
+        if len(kind.shape) == 4
+        else generator.standard_normal((samples, *kind.shape[1:]), np.float32)
+        for name, kind in model.inputs.items()
+    }

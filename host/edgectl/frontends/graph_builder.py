@@ -43,8 +43,8 @@ class GraphBuilder:
         if shape is None:
             raise ModelError(
                 f"the symbol does not record the shape of '{node.name}', and the parameters do not "
-                f"hold it{self._near(node.name)}; "
-                f"if it is an input, give its shape, batch first: input_shapes={{'{node.name}': (1, 3, 224, 224)}}"
+                f"hold it{self._near(node.name)}; if it is an input, give its shape: --shape 3,224,224, "
+                f"or in Python input_shapes={{'{node.name}': (1, 3, 224, 224)}}"
             )
         if not shape or min(shape) < 1:
             raise ModelError(f"input '{node.name}' cannot have shape {list(shape)}: every dimension is at least 1")

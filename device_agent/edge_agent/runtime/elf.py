@@ -49,7 +49,7 @@ def read_elf(data: bytes) -> ElfLibrary:
     machine_of(data)
     try:
         return _read(data)
-    except (struct.error, IndexError, ValueError) as error:
+    except (struct.error, IndexError, ValueError, OverflowError) as error:
         raise IncompatibleError(f"the ELF library is damaged: {error}") from error
 
 

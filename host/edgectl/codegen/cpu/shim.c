@@ -8,6 +8,7 @@ typedef __INT32_TYPE__ int32_t;
 int posix_memalign(void **memory, size_t alignment, size_t bytes);
 void free(void *memory);
 
+/* All else is hidden, so that a TVM loaded in the same process does not take its place. */
 #define EXPORT __attribute__((visibility("default")))
 #define WORKSPACE_ALIGNMENT 64
 
@@ -27,7 +28,7 @@ EXPORT const char *edge_kernels_last_error(void)
     return last_error;
 }
 
-EXPORT void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t count)
+void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t count)
 {
     size_t used = append(append(0, kind), ": ");
     for (int32_t i = 0; i < count; ++i)
@@ -54,8 +55,8 @@ static int free_workspace(int device_type, int device, void *memory)
 }
 
 /* Object code calls through these slots, which it defines as weak and empty. */
-EXPORT void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = allocate_workspace;
-EXPORT int (*__TVMBackendFreeWorkspace)(int, int, void *) = free_workspace;
+void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = allocate_workspace;
+int (*__TVMBackendFreeWorkspace)(int, int, void *) = free_workspace;
 
 #ifdef __arm__
 /* The ARM EABI's unwinder entries, which nothing calls, and its integer division: a Cortex-A9 has no such instruction. */

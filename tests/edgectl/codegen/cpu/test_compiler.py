@@ -30,10 +30,15 @@ def normal(*shape: int) -> np.ndarray:
     return RANDOM.normal(0, 1, shape).astype(np.float32)
 
 
+def integer_parameters(*shape: int) -> dict[str, np.ndarray]:
+    """int8 weights `w` of that shape and an int32 bias `b`."""
+    return {"w": RANDOM.integers(-127, 128, shape).astype(np.int8),
+            "b": RANDOM.integers(-999, 999, shape[0]).astype(np.int32)}
+
+
 def front(size: int = 32) -> Model:
     """The integer front of a ResNet: quantize, convolution with ReLU, max-pool, pack."""
-    parameters = {"w": RANDOM.integers(-127, 128, (24, 3, 3, 3)).astype(np.int8),
-                  "b": RANDOM.integers(-999, 999, 24).astype(np.int32)}
+    parameters = integer_parameters(24, 3, 3, 3)
     nodes = (
         Node("quantized", Quantize((40.0, 41.0, 42.0), (0.1, 0.2, 0.3)), ("data",)),
         Node("convolved", IntegerConvolution((1, 1), (1, 1, 1, 1), shift=8, low=0), ("quantized", "w", "b"), "conv0"),
@@ -45,8 +50,7 @@ def front(size: int = 32) -> Model:
 
 def back() -> Model:
     """The integer end of a ResNet: unpack, pool, classifier."""
-    parameters = {"w": RANDOM.integers(-127, 128, (10, 24)).astype(np.int8),
-                  "b": RANDOM.integers(-999, 999, 10).astype(np.int32)}
+    parameters = integer_parameters(10, 24)
     nodes = (
         Node("unpacked", Unpack(24), ("packed",)),
         Node("sum", IntegerPoolSum(), ("unpacked",)),

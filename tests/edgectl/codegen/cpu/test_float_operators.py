@@ -58,7 +58,8 @@ def test_convolution(data: st.DataObject, target: CpuTarget, seed: int) -> None:
         dilation=data.draw(st.tuples(st.integers(1, 2), st.integers(1, 2))),
         groups=groups,
     )
-    x = normal(seed, data.draw(st.integers(1, 2)), channels, 2 * kernel[0] + 3, 2 * kernel[1] + data.draw(st.integers(0, 40)))
+    size = (2 * kernel[0] + 3, 2 * kernel[1] + data.draw(st.integers(0, 40)))
+    x = normal(seed, data.draw(st.integers(1, 2)), channels, *size)
     bias = [normal(seed + 2, out_channels)] if data.draw(st.booleans()) else []
     check(operator, [x], [normal(seed + 1, out_channels, channels // groups, *kernel), *bias], target)
 
@@ -75,7 +76,8 @@ def test_dense(seed: int, target: CpuTarget, batch: int, length: int, features: 
 @given(
     seed=seeds, target=targets, size=st.tuples(st.integers(4, 30), st.integers(4, 30)),
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)), strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    padding=st.tuples(*[st.integers(0, 2)] * 4), counted=st.booleans(), ceil=st.tuples(st.integers(0, 1), st.integers(0, 1)),
+    padding=st.tuples(*[st.integers(0, 2)] * 4), counted=st.booleans(),
+    ceil=st.tuples(st.integers(0, 1), st.integers(0, 1)),
 )
 def test_pools(
     seed: int, target: CpuTarget, size: tuple[int, int], kernel: tuple[int, int], strides: tuple[int, int],
@@ -130,7 +132,7 @@ def test_statistics_must_be_parameters() -> None:
 
 @pytest.mark.parametrize("axis", [1, 3])
 def test_concatenate(axis: int) -> None:
-    shapes = [list((2, 5, 7, 3)) for _ in range(3)]
+    shapes = [[2, 5, 7, 3] for _ in range(3)]
     for extra, shape in enumerate(shapes):
         shape[axis] += extra
     check(Concatenate(axis), [normal(i, *shape) for i, shape in enumerate(shapes)], tolerance=0)

@@ -57,7 +57,7 @@ def test_no_writable_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_garbage_object_is_a_clear_error() -> None:
-    with pytest.raises(CompileError, match="`ziglang ld.lld` failed"):
+    with pytest.raises(CompileError, match=r"`ziglang ld\.lld` failed"):
         link_library([b"this is no object file"], TARGETS["x86_64"])
 
 
@@ -67,7 +67,7 @@ def test_foreign_symbols_are_refused(tmp_path: Path) -> None:
     link._zig("cc", "-c", "-fPIC", "-target", TARGETS["x86_64"].zig, "-o", os.fspath(output), os.fspath(source))
     with pytest.raises(CompileError, match=r"symbols \['elsewhere'\]"):
         link_library([output.read_bytes()], TARGETS["x86_64"])
-    with pytest.raises(CompileError, match="ld.lld"):
+    with pytest.raises(CompileError, match=r"ld\.lld"):
         link_library([output.read_bytes()], TARGETS["armv7"])
 
 

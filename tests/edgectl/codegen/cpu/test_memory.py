@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,4 +32,4 @@ def test_a_chain_needs_two_storages() -> None:
     chain = [Lifetime(100, step, step + 1) for step in range(10)]
     assigned, storages = assign_storages(chain)
     assert storages == [100, 100]
-    assert all(a != b for a, b in zip(assigned, assigned[1:], strict=False))
+    assert all(a != b for a, b in itertools.pairwise(assigned))

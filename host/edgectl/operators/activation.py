@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgectl.operators.base import Operator, TensorType
+from edgectl.operators.base import Operator, TensorType, require
 
 
 class Activation(Operator):
@@ -75,6 +75,11 @@ class Softmax(Activation):
 
     kind = "softmax"
     axis: int = -1
+
+    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+        rank = len(x.shape)
+        require(-rank <= self.axis < rank and self.axis % rank != 0, f"softmax over axis {self.axis} of {x}")
+        return x
 
     def evaluate(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
         exponentials = np.exp(x - x.max(axis=self.axis, keepdims=True))

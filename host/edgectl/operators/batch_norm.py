@@ -21,6 +21,7 @@ class BatchNorm(Operator):
     fix_gamma: bool = False
 
     def infer(self, x: TensorType, *statistics: TensorType) -> TensorType:  # type: ignore[override]
+        require(len(statistics) == 4, f"batch_norm needs gamma, beta, mean and variance, got {len(statistics)} arrays")
         for array in statistics:
             require(array.shape == (x.shape[1],), f"batch_norm of {x.shape[1]} channels got an array {array.shape}")
         return x

@@ -42,6 +42,9 @@ class Convolution(Operator):
     groups: int = 1
 
     def infer(self, x: TensorType, weight: TensorType, *bias: TensorType) -> TensorType:  # type: ignore[override]
+        require(x.dtype == weight.dtype, f"convolution needs one dtype, got {x} and {weight}")
+        for array in bias:
+            require(array.shape == weight.shape[:1], f"convolution's bias is {array}, its weights {weight}")
         return convolution_type(x, weight, self.strides, self.padding, self.dilation, self.groups, x.dtype)
 
     def evaluate(self, x: np.ndarray, weight: np.ndarray, *bias: np.ndarray) -> np.ndarray:  # type: ignore[override]

@@ -28,6 +28,7 @@ class Binary(Operator):
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:  # type: ignore[override]
         require(self.function in BINARY_FUNCTIONS, f"unknown elementwise function '{self.function}'")
+        require(a.dtype == b.dtype, f"{self.function} needs one dtype, got {a} and {b}")
         try:
             return TensorType(tuple(np.broadcast_shapes(a.shape, b.shape)), a.dtype)
         except ValueError:

@@ -65,7 +65,8 @@ class Concatenate(Operator):
         first = inputs[0]
         require(self.axis != 0, "concatenate along the batch axis")
         for other in inputs[1:]:
-            same = all(a == b for i, (a, b) in enumerate(zip(first.shape, other.shape, strict=True)) if i != self.axis)
+            same = len(other.shape) == len(first.shape) and other.dtype == first.dtype
+            same = same and all(other.shape[i] == first.shape[i] for i in range(len(first.shape)) if i != self.axis)
             require(same, f"cannot concatenate {first} and {other} along axis {self.axis}")
         shape = list(first.shape)
         shape[self.axis] = sum(x.shape[self.axis] for x in inputs)

@@ -47,6 +47,16 @@ class _Handler(BaseHTTPRequestHandler):
         except Exception:
             logger.exception("a request failed in an unforeseen way")
             status, content_type, body = _error(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error in the agent")
+        self._reply(status, content_type, body)
+
+    do_HEAD = do_GET
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the base class calls for requests that are none, or of another method: JSON, as every error here."""
+        self.request_version = "HTTP/1.0"  # it may have got no further than the default, HTTP/0.9
+        self._reply(*_error(HTTPStatus(code), message or HTTPStatus(code).phrase))
+
+    def _reply(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
@@ -55,8 +65,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
-
-    do_HEAD = do_GET
 
     def log_message(self, format: str, *arguments: Any) -> None:
         logger.debug(format, *arguments)

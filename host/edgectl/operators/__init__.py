@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from abc import ABCMeta
 
 from edgectl.operators.base import Operator, Padding, TensorType
 
@@ -14,7 +15,9 @@ __all__ = ["OPERATORS", "Operator", "Padding", "TensorType"]
 def _discover() -> dict[str, type[Operator]]:
     found: dict[str, type[Operator]] = {}
     for module in pkgutil.iter_modules(__path__):
-        for _, cls in inspect.getmembers(importlib.import_module(f"{__name__}.{module.name}"), inspect.isclass):
+        members = vars(importlib.import_module(f"{__name__}.{module.name}")).values()
+        # Not inspect.isclass, for which a type alias such as tuple[int, int] is a class on Python 3.10.
+        for cls in (member for member in members if isinstance(member, ABCMeta)):
             if issubclass(cls, Operator) and not inspect.isabstract(cls) and "kind" in cls.__dict__:
                 found[cls.kind] = cls
     return found

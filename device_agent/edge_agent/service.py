@@ -119,7 +119,7 @@ class Service:
         self._live: Model | None = None
         self._reason = "no bundle has been activated yet"
         self._last: dict[str, Any] = {}
-        self._models = 0
+        self._places = threading.BoundedSemaphore(MAXIMUM_MODELS)
         self._samples = 0
         self._activating = threading.Lock()
         self._candidate = ""
@@ -142,22 +142,25 @@ class Service:
     def load(self, bundle: Bundle) -> Model:
         """Load a bundle beside the live one. Raises BusyError, IncompatibleError, VerificationError, ProgramError."""
         plan = bundle.plan
-        if self._models >= MAXIMUM_MODELS:
-            raise BusyError(f"{MAXIMUM_MODELS} models are already loaded; release modules or close other sessions")
 
         def specs(indices: Mapping[str, int]) -> tuple[TensorSpec, ...]:
             return tuple(TensorSpec(name, plan.buffers[i].shape, plan.buffers[i].dtype) for name, i in indices.items())
 
-        loaded = self._worker.call(lambda waited: self._runtime.load(bundle))
-        self._models += 1
+        if not self._places.acquire(blocking=False):
+            raise BusyError(f"{MAXIMUM_MODELS} models are already loaded; release modules or close other sessions")
+        try:
+            loaded = self._worker.call(lambda waited: self._runtime.load(bundle))
+        except BaseException:
+            self._places.release()
+            raise
         return Model(bundle, loaded, specs(plan.inputs), specs(plan.outputs))
 
     def unload(self, model: Model) -> None:
         """Release a model that `load` gave."""
         try:
-            self._worker.call(lambda waited: model.loaded.close())
+            self._worker.call(lambda waited: model.loaded.close(), always=True)
         finally:
-            self._models -= 1
+            self._places.release()
 
     def self_test(self, model: Model) -> None:
         """Compute the bundle's golden sample. Raises VerificationError where the result differs."""
@@ -200,7 +203,7 @@ class Service:
             retired, self._live = self._live, model
             return retired
 
-        retired = self._worker.call(go_live)
+        retired = self._worker.call(go_live, always=True)
         self._metrics.set_model({"model": model.name, "digest": digest})
         if retired is not None:
             self.unload(retired)

@@ -35,17 +35,17 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="accelerator", daemon=True)
         self._thread.start()
 
-    def call(self, function: Callable[[float], Result], seconds: float | None = None) -> Result:
+    def call(self, function: Callable[[float], Result], seconds: float | None = None, always: bool = False) -> Result:
         """Run `function(seconds it waited)` on the thread and return what it returns or raises.
 
-        Raises BusyError where the queue is full, DeadlineError where `seconds` pass first: a job that still waits is
-        then dropped, one that runs is finished, its result is lost.
+        Raises BusyError where the queue is full (unless it has to run `always`, as what releases things), DeadlineError
+        where `seconds` pass first: a job that still waits is then dropped, one that runs is finished, its result lost.
         """
         job = _Job(function, futures.Future(), time.monotonic())
         with self._closing:
             if self._closed:
                 raise BusyError("the agent is shutting down")
-            if self._jobs.qsize() >= self._depth:
+            if not always and self._jobs.qsize() >= self._depth:
                 raise BusyError(f"{self._depth} requests already wait for the accelerator; try again later")
             self._jobs.put(job)
         self._on_depth(self._jobs.qsize())

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent import service as service_module
 from edge_agent.bundle import read_bundle
 from edge_agent.errors import BusyError, DeadlineError, IncompatibleError, InputError, VerificationError
 from edge_agent.metrics import Metrics
-from edge_agent.service import Service
+from edge_agent.service import MAXIMUM_MODELS, Service
 from edge_agent.store import Store
 from tests.edge_agent.fakes import Board, FakeAccelerator, FakeRuntime, board, bundle_bytes
 
@@ -196,16 +195,40 @@ def test_activating_what_is_not_there(agent: Board) -> None:
         agent.service.activate("../../etc/passwd")
 
 
-def test_loaded_models_are_bounded_and_released(agent: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_module, "MAXIMUM_MODELS", 2)
+def test_loaded_models_are_bounded_and_released(agent: Board) -> None:
     bundle = read_bundle(bundle_bytes())
-    models = [agent.service.load(bundle) for _ in range(2)]
-    with pytest.raises(BusyError, match="2 models are already loaded"):
+    models = [agent.service.load(bundle) for _ in range(MAXIMUM_MODELS)]
+    with pytest.raises(BusyError, match=f"{MAXIMUM_MODELS} models are already loaded"):
         agent.service.load(bundle)
     agent.service.unload(models[0])
     agent.service.unload(agent.service.load(bundle))
-    agent.service.unload(models[1])
+    for model in models[1:]:
+        agent.service.unload(model)
     assert agent.runtime.loaded == 0
+
+
+def test_a_failed_load_takes_no_place(agent: Board) -> None:
+    for _ in range(MAXIMUM_MODELS + 1):
+        with pytest.raises(VerificationError):
+            agent.deploy(bundle_bytes(good=False))
+    agent.deploy(bundle_bytes())
+
+
+def test_a_full_queue_does_not_keep_models_from_being_released(agent: Board) -> None:
+    agent.deploy(bundle_bytes(bias=1))
+    model = agent.service.load(read_bundle(bundle_bytes()))
+    agent.runtime.gate.clear()
+    waiting = [threading.Thread(target=_result, args=(agent,)) for _ in range(3)]
+    for thread in waiting:
+        thread.start()
+    while b"edge_queue_requests 2.0" not in agent.metrics.page("")[0]:
+        pass
+    releasing = threading.Thread(target=agent.service.unload, args=(model,))
+    releasing.start()
+    agent.runtime.gate.set()
+    for thread in (*waiting, releasing):
+        thread.join()
+    assert agent.runtime.loaded == 1
 
 
 def test_bench_counts_and_means(agent: Board) -> None:

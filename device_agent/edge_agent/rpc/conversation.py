@@ -36,6 +36,8 @@ class Conversation:
         self._session = session
         self._budget = budget
         self._limits = session.endpoint.limits
+        self.waiting_since: float | None = None
+        """Since when (time.monotonic) no frame has come; None while one is served."""
         self._initialized = False
         self._system_calls: dict[int, Callable[..., Value]] = {
             Code.GET_GLOBAL_FUNCTION: self._get_global_function,
@@ -66,7 +68,8 @@ class Conversation:
                 self._reply_exception(error)
 
     def _await_frame(self) -> None:
-        idle_end = time.monotonic() + self._limits.idle_seconds
+        self.waiting_since = time.monotonic()
+        idle_end = self.waiting_since + self._limits.idle_seconds
         try:
             self._channel.await_data(min(idle_end, self._session.end))
         except PeerTooSlow:
@@ -74,6 +77,7 @@ class Conversation:
                 with contextlib.suppress(ConnectionClosed, PeerTooSlow):
                     self._reply_exception(self._session.expired())
             raise
+        self.waiting_since = None
 
     def _serve_one(self) -> bool:
         """Read a frame and answer it; whether the client stays."""

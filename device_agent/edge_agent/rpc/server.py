@@ -42,6 +42,19 @@ class _Pending:
     refused: bool = False
 
 
+@dataclass(eq=False)
+class _Running:
+    """A session's thread; its conversation once it has begun."""
+
+    thread: threading.Thread
+    conversation: Conversation | None = None
+    ending: bool = False
+
+    def idle_seconds(self) -> float:
+        waiting_since = self.conversation.waiting_since if self.conversation is not None else None
+        return 0.0 if waiting_since is None else time.monotonic() - waiting_since
+
+
 class Server:
     """Listens and serves until closed. `keys` are accepted always, one-time keys (of the tracker) once each."""
 
@@ -58,7 +71,7 @@ class Server:
         self._awoken, self._waker = socket.socketpair()
         self._selector.register(self._awoken, selectors.EVENT_READ)
         self._pending: dict[socket.socket, _Pending] = {}
-        self._sessions: dict[Channel, threading.Thread] = {}
+        self._sessions: dict[Channel, _Running] = {}
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._closed = threading.Event()
@@ -99,8 +112,8 @@ class Server:
             sessions = list(self._sessions.items())
         for channel, _ in sessions:
             channel.interrupt()
-        for _, thread in sessions:
-            thread.join(1.0)
+        for _, running in sessions:
+            running.thread.join(1.0)
 
     def _run(self) -> None:
         while not self._closed.is_set():
@@ -166,7 +179,7 @@ class Server:
     def _greeted(self, pending: _Pending, greeting: handshake.Greeting) -> None:
         with self._lock:
             key = handshake.matching_key(greeting.key, (*self._keys, *self._offers))
-            crowded = len(self._sessions) >= self._endpoint.limits.sessions
+            crowded = key is not None and not self._has_room()
             on_end = self._offers.pop(key or "", None) if not crowded else None
         if key is None:
             self._refuse(pending, "key", handshake.refused())
@@ -187,8 +200,22 @@ class Server:
             target=self._serve, args=(name, channel, answer, greeting.session_seconds, on_end), name=name, daemon=True
         )
         with self._lock:
-            self._sessions[channel] = thread
+            self._sessions[channel] = _Running(thread)
         thread.start()
+
+    def _has_room(self) -> bool:
+        """Whether another session may begin; the one that has been idle longest is ended for it. Call with the lock."""
+        limits = self._endpoint.limits
+        lasting = [(channel, running) for channel, running in self._sessions.items() if not running.ending]
+        if len(lasting) < limits.sessions:
+            return True
+        channel, idlest = max(lasting, key=lambda item: item[1].idle_seconds())
+        if idlest.idle_seconds() < limits.yield_seconds:
+            return False
+        logger.info("%s has been idle and makes way for another", idlest.thread.name)
+        idlest.ending = True
+        channel.interrupt()
+        return True
 
     def _refuse(self, pending: _Pending, reason: str, answer: bytes) -> None:
         """Answer, then read on until the peer closes: closing at once could destroy the answer on its way."""
@@ -208,7 +235,9 @@ class Server:
             channel.send_bytes(answer, time.monotonic() + self._endpoint.limits.handshake_seconds)
             session = Session(channel, self._endpoint, self._budget, name, session_seconds)
             try:
-                Conversation(channel, session, self._budget).run()
+                conversation = Conversation(channel, session, self._budget)
+                self._sessions[channel].conversation = conversation
+                conversation.run()
             finally:
                 session.release()
         except (ConnectionClosed, AgentError) as error:

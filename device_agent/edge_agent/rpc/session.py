@@ -48,6 +48,8 @@ class Limits:
     file_bytes: int = 512 << 20
     """Of one session's folder."""
     sessions: int = 16
+    yield_seconds: float = 60.0
+    """A session that has been idle for so long makes way when there are too many."""
     pending: int = 64
     """Connections that have not finished their handshake; the oldest makes way for another."""
 

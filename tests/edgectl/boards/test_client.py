@@ -87,18 +87,19 @@ class Proxy:
             self.connections += 1
             far = socket.create_connection(self._target)
             left = self._limits.pop(0) if len(self._limits) > 1 else self._limits[0]
-            threading.Thread(target=self._pump, args=(far, near, 1 << 60), daemon=True).start()
-            threading.Thread(target=self._pump, args=(near, far, left), daemon=True).start()
+            threading.Thread(target=self.pump, args=(far, near, 1 << 60), daemon=True).start()
+            threading.Thread(target=self.pump, args=(near, far, left), daemon=True).start()
 
     @staticmethod
-    def _pump(source: socket.socket, target: socket.socket, left: int) -> None:
+    def pump(source: socket.socket, target: socket.socket, left: int, stall: bool = False) -> None:
+        """Forward so many bytes, then end both connections, or leave them open and silent."""
         try:
             while left and (data := source.recv(min(left, 4096))):
                 target.sendall(data)
                 left -= len(data)
         except OSError:
             pass  # the other pump has ended both
-        for ended in (source, target):
+        for ended in () if stall else (source, target):
             with contextlib.suppress(OSError):
                 ended.shutdown(socket.SHUT_RDWR)
 
@@ -121,6 +122,27 @@ def test_an_interrupted_upload_resumes(agent: Board, monkeypatch: pytest.MonkeyP
     assert reports.count(0) == 1 and len(data) in reports
     assert reports == sorted(reports)
     proxy.close()
+
+
+def test_a_connection_that_stalls_in_an_upload_is_given_up_and_resumed(agent: Board) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    connections: list[socket.socket] = []
+
+    def serve() -> None:
+        """Forward the first connection's first 4 KiB and then nothing; forward the second one whole."""
+        for limit in (4096, 1 << 60):
+            near, far = listener.accept()[0], socket.create_connection(agent.address)
+            connections.extend((near, far))
+            threading.Thread(target=Proxy.pump, args=(far, near, 1 << 60), daemon=True).start()
+            threading.Thread(target=Proxy.pump, args=(near, far, limit, limit < 1 << 60), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    data = bundle_bytes() + bytes(100_000)
+    with pytest.raises(VerificationError):  # all of it has arrived
+        Connection(listener.getsockname(), KEY, deadline=0.5).upload(data)
+    assert len(connections) == 4
+    for connection in (*connections, listener):
+        connection.close()
 
 
 def test_an_upload_that_never_gets_through_ends(agent: Board) -> None:

@@ -63,7 +63,9 @@ def predict(program: Program, bus_bytes: int, parameters: Parameters = DEFAULT_P
 
 
 class _Replay:
-    def __init__(self, instructions: Sequence[Instruction], config: Config, bus_bytes: int, parameters: Parameters) -> None:
+    def __init__(
+        self, instructions: Sequence[Instruction], config: Config, bus_bytes: int, parameters: Parameters
+    ) -> None:
         self._config, self._bus_bytes, self._parameters = config, bus_bytes, parameters
         self._queues: dict[Module, deque[tuple[Instruction, int]]] = {module: deque() for module in Module}
         self._pending = deque(instructions)
@@ -120,7 +122,9 @@ class _Replay:
 
     @staticmethod
     def _targets(instruction: Instruction, module: Module) -> list[Module]:
-        return [Module(module + step) for step, flag in ((-1, instruction.push_prev), (1, instruction.push_next)) if flag]
+        return [
+            Module(module + step) for step, flag in ((-1, instruction.push_prev), (1, instruction.push_next)) if flag
+        ]
 
     def _execute(self, instruction: Instruction, start: int) -> int:
         """When an instruction that starts at `start` is done."""
@@ -150,5 +154,3 @@ class _Replay:
         self._bus_free = data + rows * beats
         padded = (instruction.x_pad_0 + instruction.x_pad_1) * instruction.y_size
         return self._bus_free + padded
-
-

@@ -10,7 +10,8 @@ from edge_agent.vta.config import MICRO_OP_BYTES, Config, Memory
 from edge_agent.vta.counters import count
 from edge_agent.vta.isa import Alu, AluOpcode, Finish, Gemm, Instruction, Load, Store, encode_stream
 from edge_agent.vta.program import Layer, Program, ProgramTensor, Relocation, Role
-from edgectl.codegen.vta.dependences import Dependences, Module
+from edge_agent.vta.schedule import Module
+from edgectl.codegen.vta.dependences import Dependences
 from edgectl.codegen.vta.micro_ops import MicroOpTable
 
 MICRO_OPS = "micro_ops"

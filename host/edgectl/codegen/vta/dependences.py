@@ -8,22 +8,13 @@ but since both the pushing and the popping instructions come in increasing order
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 import numpy as np
 
 from edge_agent.vta.config import Config, Memory
+from edge_agent.vta.schedule import Module
 
 Clock = tuple[int, int, int]
 """Per module, the latest instruction known to be complete (-1: none)."""
-
-
-class Module(IntEnum):
-    """The modules that execute instructions, in pipeline order."""
-
-    LOAD = 0
-    COMPUTE = 1
-    STORE = 2
 
 
 class Dependences:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edge_agent.vta.config import DEFAULT_CONFIG, Memory
-from edgectl.codegen.vta.dependences import Dependences, Module
+from edge_agent.vta.schedule import Module
+from edgectl.codegen.vta.dependences import Dependences
 
 
 def test_a_reader_waits_for_its_writer_once() -> None:

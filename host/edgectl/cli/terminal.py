@@ -35,7 +35,7 @@ def print_json(document: Mapping[str, Any] | Sequence[Any]) -> None:
 def banner(text: str) -> None:
     """A warning that nobody misses."""
     if text:
-        errors().print(Panel(text, style="bold white on red", title="WARNING"))
+        errors().print(Panel(text, style="bold white on red", title="WARNING"), soft_wrap=False)
 
 
 def notices(texts: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from edgectl.errors import ModelError, UsageError
 from edgectl.frontends import zoo
+from edgectl.frontends.mxnet import import_mxnet
 from edgectl.graph import Preprocessing
 from edgectl.images import DEFAULT_IMAGE, load_image
 from edgectl.interchange.mxnet import read_parameters, write_checkpoint
@@ -108,3 +110,19 @@ def test_what_is_not_there_is_named(source: str, message: str) -> None:
 def test_a_block_needs_shapes() -> None:
     with pytest.raises(ModelError, match="input_shapes"):
         load(object())
+
+
+@pytest.mark.mxnet
+@pytest.mark.skipif(importlib.util.find_spec("mxnet") is None, reason="MXNet is not installed (extra `mxnet`)")
+def test_a_block_brings_its_weights() -> None:
+    mxnet = import_mxnet()
+    block = mxnet.gluon.model_zoo.vision.squeezenet1_1(classes=7)
+    block.initialize()
+    model, report = load(block, input_shapes={"data": (1, 3, 224, 224)}, labels=list("abcdefg"))
+    assert report.kind == "block"
+    x = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
+    reference = block(mxnet.nd.array(x)).asnumpy()
+    result = interpret(model, {"data": x})[model.outputs[0]]
+    np.testing.assert_allclose(result, reference, rtol=1e-4, atol=1e-4 * np.abs(reference).max())
+    with pytest.raises(UsageError, match="not for a block"):
+        load(block, "pretrained", {"data": (1, 3, 224, 224)})

@@ -154,8 +154,8 @@ class Agent:
     def run(self) -> None:
         """Restore what was live, serve, and leave nothing behind."""
         options = self._options
+        self._service.restore()
         try:
-            self._service.restore()
             self._rpc.start()
             self._http.start()
             if self._registration is not None:

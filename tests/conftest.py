@@ -1,0 +1,22 @@
+"""What holds for every test: one BLAS thread per process, and a state directory of the test session's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+# Before anything imports NumPy: BLAS threads that outnumber the cores wait for each other, and one test process runs
+# on each core already.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps tests away from the simulated boards, the key and the mirror of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGECTL_STATE", str(tmp_path_factory.mktemp("state")))
+        patch.delenv("EDGECTL_KEY", raising=False)
+        patch.delenv("EDGECTL_MIRROR", raising=False)
+        yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -104,18 +105,26 @@ class Layer:
     def flag(self, key: str, default: bool) -> bool:
         return self.text(key, str(default), (*TRUE, *FALSE)) in TRUE
 
-    def number(self, key: str, default: float | None = None) -> float:
+    def number(self, key: str, default: float | None = None, finite: bool = True) -> float:
         text = self.text(key, None if default is None else repr(default))
         try:
-            return float(text)
+            value = float(text)
         except ValueError:
             raise self.unsupported(f"{key}={text} is not a number") from None
+        if math.isnan(value) or (finite and math.isinf(value)):
+            raise self.unsupported(f"{key}={text} is not finite")
+        return value
 
-    def integer(self, key: str, default: int | None = None) -> int:
+    def integer(self, key: str, default: int | None = None, least: int | None = None) -> int:
         value = self.number(key, default)
         if value != int(value):
             raise self.unsupported(f"{key}={value} is not an integer")
+        self._require_least(key, (int(value),), least)
         return int(value)
+
+    def _require_least(self, key: str, values: tuple[int, ...], least: int | None) -> None:
+        if least is not None and min(values) < least:
+            raise self.unsupported(f"{key}={self.node.attributes.get(key)} must be at least {least}")
 
     def integers(self, key: str, default: str | None = None) -> tuple[int, ...]:
         """A tuple such as "(1, 2)", "[1, 2]" or a single integer."""
@@ -129,11 +138,12 @@ class Layer:
             raise self.unsupported(f"{key}={text} is not a tuple of integers")
         return tuple(items)
 
-    def pair(self, key: str, default: tuple[int, int] | None = None) -> tuple[int, int]:
-        """Two integers, (height, width); an empty tuple stands for the default, as in MXNet."""
+    def pair(self, key: str, default: tuple[int, int] | None = None, least: int = 1) -> tuple[int, int]:
+        """Two integers, (height, width), of at least `least`; an empty tuple stands for the default, as in MXNet."""
         values = self.integers(key, None if default is None else str(default)) or default
         if values is None or len(values) != 2:
             raise self.unsupported(f"{key}={values} is not a pair; only two-dimensional images are supported")
+        self._require_least(key, values, least)
         return values[0], values[1]
 
     def absent(self, key: str) -> bool:

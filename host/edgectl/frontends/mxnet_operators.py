@@ -40,8 +40,8 @@ def converts(*names: str) -> Callable[[Converter], Converter]:
 @converts("Convolution", "Convolution_v1")
 def convolution(layer: Layer) -> str:
     layer.text("layout", "NCHW", ("NCHW", "None"))
-    kernel, groups, filters = layer.pair("kernel"), layer.integer("num_group", 1), layer.integer("num_filter")
-    top, left = layer.pair("pad", (0, 0))
+    kernel, groups, filters = layer.pair("kernel"), layer.integer("num_group", 1, 1), layer.integer("num_filter", None, 1)
+    top, left = layer.pair("pad", (0, 0), 0)
     operator = Convolution(layer.pair("stride", (1, 1)), (top, left, top, left), layer.pair("dilate", (1, 1)), groups)
     shape = layer.type().shape
     if len(shape) != 4:
@@ -55,7 +55,7 @@ def convolution(layer: Layer) -> str:
 
 @converts("FullyConnected")
 def fully_connected(layer: Layer) -> str:
-    x, units = layer.value(), layer.integer("num_hidden")
+    x, units = layer.value(), layer.integer("num_hidden", None, 1)
     shape = layer.type().shape
     if not layer.flag("flatten", True) and len(shape) != 2:
         raise layer.unsupported(f"flatten=False on an input of shape {list(shape)} is not supported")
@@ -109,7 +109,9 @@ def leaky_relu(layer: Layer) -> str:
 
 @converts("clip")
 def clip(layer: Layer) -> str:
-    return layer.emit(Clip(layer.number("a_min"), layer.number("a_max")), layer.value())
+    # A bound may be infinite: a clip on one side only.
+    low, high = layer.number("a_min", finite=False), layer.number("a_max", finite=False)
+    return layer.emit(Clip(low, high), layer.value())
 
 
 @converts("Pooling", "Pooling_v1")
@@ -119,7 +121,7 @@ def pooling(layer: Layer) -> str:
     convention = layer.text("pooling_convention", "valid", ("valid", "full", "same"))
     include_padding, everywhere = layer.flag("count_include_pad", True), layer.flag("global_pool", False)
     kernel = layer.pair("kernel", (1, 1) if everywhere else None)
-    strides, (top, left) = layer.pair("stride", (1, 1)), layer.pair("pad", (0, 0))
+    strides, (top, left) = layer.pair("stride", (1, 1)), layer.pair("pad", (0, 0), 0)
     if not layer.absent("p_value"):
         layer.integer("p_value")  # of pool_type=lp only
     x, shape = layer.value(), layer.type().shape
@@ -199,7 +201,7 @@ def transpose(layer: Layer) -> str:
 def pad(layer: Layer) -> str:
     layer.text("mode", allowed=("constant",))
     widths = layer.integers("pad_width")
-    if len(widths) != 8 or any(widths[:4]):
+    if len(widths) != 8 or any(widths[:4]) or min(widths) < 0:
         raise layer.unsupported(f"pad_width={widths} is not supported (only the two spatial axes)")
     top, bottom, left, right = widths[4:]
     return layer.emit(Pad((top, left, bottom, right), layer.number("constant_value", 0.0)), layer.value())

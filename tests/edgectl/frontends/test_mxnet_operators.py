@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgectl.errors import ModelError
 from edgectl.frontends.mxnet import from_symbol
@@ -126,3 +128,33 @@ def test_unsupported_attribute_names_operator_layer_and_value(
         from_symbol(symbol_of(op, attributes, "weight"), {}, {"data": (1, 4, 6, 6)})
     assert message in str(caught.value)
     assert "layer1" in str(caught.value)
+
+
+ODD_VALUES = [
+    "0", "-1", "1", "2", "7", "1e400", "nan", "(0, 0)", "(-1, 2)", "(1, 1)", "()", "(2,)", "None", "True", "((", "x",
+]  # fmt: skip
+
+
+def test_a_clip_on_one_side() -> None:
+    symbol = symbol_of("clip", {"a_min": "0", "a_max": "inf"})
+    x = np.array([[-1.0, 2.0]], np.float32)
+    np.testing.assert_array_equal(interpret(from_symbol(symbol, {}, {"data": (1, 2)}), {"data": x})["layer1"], [[0, 2]])
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_damaged_attributes_are_refused_or_harmless(data: st.DataObject) -> None:
+    symbol, parameters, x, _ = recorded_case(data.draw(st.sampled_from(list(INDEX))))
+    document = json.loads(symbol)
+    nodes = [node for node in document["nodes"] if node.get("attrs")]
+    for node in nodes:
+        key = data.draw(st.sampled_from(sorted(node["attrs"])))
+        node["attrs"][key] = data.draw(st.sampled_from(ODD_VALUES))
+    try:
+        model = from_symbol(json.dumps(document), parameters, {"data": x.shape})
+    except ModelError as error:
+        assert "the symbol" in str(error)
+    else:
+        types = model.types()
+        for name, result in interpret(model, {"data": x}).items():
+            assert result.shape == types[name].shape

@@ -151,6 +151,10 @@ class Layer:
         self._read.add(key)
         return self.node.attributes.get(key, "None") == "None"
 
+    def ignore(self, *keys: str) -> None:
+        """Accept attributes that do not matter to what an inference computes."""
+        self._read.update(keys)
+
     def unread(self) -> list[str]:
         """Attributes, as key=value, that no converter understood. Users' own are `__named__` or multipliers."""
         keys = self.node.attributes.keys() - self._read - IRRELEVANT_ATTRIBUTES

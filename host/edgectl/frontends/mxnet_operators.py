@@ -40,7 +40,8 @@ def converts(*names: str) -> Callable[[Converter], Converter]:
 @converts("Convolution", "Convolution_v1")
 def convolution(layer: Layer) -> str:
     layer.text("layout", "NCHW", ("NCHW", "None"))
-    kernel, groups, filters = layer.pair("kernel"), layer.integer("num_group", 1, 1), layer.integer("num_filter", None, 1)
+    kernel = layer.pair("kernel")
+    groups, filters = layer.integer("num_group", 1, 1), layer.integer("num_filter", None, 1)
     top, left = layer.pair("pad", (0, 0), 0)
     operator = Convolution(layer.pair("stride", (1, 1)), (top, left, top, left), layer.pair("dilate", (1, 1)), groups)
     shape = layer.type().shape
@@ -73,15 +74,12 @@ def batch_norm(layer: Layer) -> str:
     if len(shape) < 2 or axis % len(shape) != 1:
         raise layer.unsupported(f"axis={axis} of an input of shape {list(shape)} is not supported (only axis 1)")
     channels = (shape[1],)
-    # A fixed gamma is 1 whatever is stored, so it need not be stored; nor need the beta of such a layer without either.
-    if fix_gamma and not layer.has_parameter(1, "gamma"):
-        gamma = layer.constant("gamma", np.ones(channels, np.float32))
-        if not layer.has_parameter(2, "beta"):
-            beta = layer.constant("beta", np.zeros(channels, np.float32))
-        else:
-            beta = layer.parameter(2, "beta", channels)
-    else:
-        gamma, beta = layer.parameter(1, "gamma", channels), layer.parameter(2, "beta", channels)
+    # A fixed gamma is 1 whatever is stored, so it need not be stored; a layer that stores no beta either has none.
+    without_gamma = fix_gamma and not layer.has_parameter(1, "gamma")
+    without_beta = without_gamma and not layer.has_parameter(2, "beta")
+    ones, zeros = np.ones(channels, np.float32), np.zeros(channels, np.float32)
+    gamma = layer.constant("gamma", ones) if without_gamma else layer.parameter(1, "gamma", channels)
+    beta = layer.constant("beta", zeros) if without_beta else layer.parameter(2, "beta", channels)
     mean, variance = layer.parameter(3, "moving_mean", channels), layer.parameter(4, "moving_var", channels)
     operator = BatchNorm(layer.number("eps", 1e-3), fix_gamma)
     return layer.emit(operator, layer.value(), gamma, beta, mean, variance)
@@ -103,7 +101,7 @@ def named_activation(layer: Layer) -> str:
 @converts("LeakyReLU")
 def leaky_relu(layer: Layer) -> str:
     layer.text("act_type", "leaky", ("leaky",))
-    layer.number("lower_bound", 0.125), layer.number("upper_bound", 0.334)  # of act_type=rrelu only
+    layer.ignore("lower_bound", "upper_bound")  # of act_type=rrelu only
     return layer.emit(LeakyRelu(layer.number("slope", 0.25)), layer.value())
 
 
@@ -122,8 +120,7 @@ def pooling(layer: Layer) -> str:
     include_padding, everywhere = layer.flag("count_include_pad", True), layer.flag("global_pool", False)
     kernel = layer.pair("kernel", (1, 1) if everywhere else None)
     strides, (top, left) = layer.pair("stride", (1, 1)), layer.pair("pad", (0, 0), 0)
-    if not layer.absent("p_value"):
-        layer.integer("p_value")  # of pool_type=lp only
+    layer.ignore("p_value")  # of pool_type=lp only
     x, shape = layer.value(), layer.type().shape
     if len(shape) != 4:
         raise layer.unsupported(f"needs an NCHW input, got shape {list(shape)}")
@@ -216,8 +213,8 @@ def concatenate(layer: Layer) -> str:
 
 @converts("_copy", "identity", "Dropout", "BlockGrad", "stop_gradient", "make_loss", "MakeLoss")
 def identity(layer: Layer) -> str:
-    for key in ("p", "mode", "axes", "grad_scale", "valid_thresh", "normalization"):
-        layer.absent(key)  # they matter to training only
+    layer.ignore("p", "axes", "grad_scale", "valid_thresh", "normalization")  # they matter to training only
+    layer.text("mode", "training", ("training",))  # of Dropout: "always" drops in inference too
     return layer.value()
 
 
@@ -239,8 +236,8 @@ def softmax_activation(layer: Layer) -> str:
 
 @converts("SoftmaxOutput", "Softmax")
 def softmax_output(layer: Layer) -> str:
-    for key in ("grad_scale", "ignore_label", "use_ignore", "normalization", "out_grad", "smooth_alpha"):
-        layer.absent(key)  # they matter to training only; so does the label, its second operand
+    # They matter to training only; so does the label, the second operand.
+    layer.ignore("grad_scale", "ignore_label", "use_ignore", "normalization", "out_grad", "smooth_alpha")
     channels = layer.flag("multi_output", False)
     if layer.flag("preserve_shape", False):
         return layer.emit(Softmax(-1), layer.value())
@@ -294,6 +291,6 @@ SCALAR_FUNCTIONS = {name: function for function, names in SCALAR_NAMES.items() f
 
 @converts(*SCALAR_FUNCTIONS)
 def scalar(layer: Layer) -> str:
-    layer.absent("is_int")  # whether the constant was written as an integer
+    layer.ignore("is_int")  # whether the constant was written as an integer
     function, reverse = SCALAR_FUNCTIONS[layer.node.op]
     return layer.emit(Scalar(function, layer.number("scalar"), reverse), layer.value())

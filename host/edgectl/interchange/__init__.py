@@ -1,1 +1,1 @@
-"""."""
+"""Other frameworks' file formats, read and written without the frameworks."""

@@ -100,4 +100,5 @@ def test_values_behind_a_float_operator_are_not_compared_by_digest() -> None:
     assert "gate.int8" not in exact_values(mixed.integer_model)
     assert set(mixed.manifest["golden"]["integers"]) < set(read_bundle(mixed.data).plan.observed)
     assert set(residual.manifest["golden"]["integers"]) == set(read_bundle(residual.data).plan.observed)
+    assert not rounded_again(build(NETWORKS["dense"]()).integer_model)
     assert residual.manifest["golden"]["outputs"]["fc"]["atol"] == 1e-4

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgectl.operators.base import Operator, Padding, TensorType, require
+from edgectl.operators.base import Operator, Padding, TensorType, require, window_type
 from edgectl.operators.convolution import convolution_type
 from edgectl.operators.quantization import requantize, rounding_shift
-from edgectl.operators.windows import convolve
+from edgectl.operators.windows import convolve, pad, windows
 
 
 def exact_float(weight: np.ndarray) -> type:
@@ -140,3 +140,20 @@ class IntegerPoolSum(Operator):
 
     def evaluate(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
         return x.sum(axis=(2, 3), keepdims=True, dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class IntegerWindowSum(Operator):
+    """Sums over windows, int8 (N, C, H, W) -> int32: an average pool whose divisor lives in the scale."""
+
+    kind = "integer_window_sum"
+    kernel: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    padding: Padding = (0, 0, 0, 0)
+
+    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+        require(x.dtype == "int8", f"integer_window_sum needs int8 NCHW, got {x}")
+        return window_type(x, x.shape[1], self.kernel, self.strides, self.padding, (1, 1), "int32", self.kind)
+
+    def evaluate(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return windows(pad(x, self.padding), self.kernel, self.strides).sum(axis=(4, 5), dtype=np.int32)

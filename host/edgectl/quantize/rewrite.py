@@ -19,8 +19,15 @@ from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary
-from edgectl.operators.integer import IntegerAdd, IntegerAffine, IntegerConvolution, IntegerDense, IntegerPoolSum
-from edgectl.operators.pooling import GlobalPool, MaxPool
+from edgectl.operators.integer import (
+    IntegerAdd,
+    IntegerAffine,
+    IntegerConvolution,
+    IntegerDense,
+    IntegerPoolSum,
+    IntegerWindowSum,
+)
+from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
 from edgectl.operators.quantization import Dequantize, Quantize, Requantize
 from edgectl.operators.shape import Concatenate, Flatten, Reshape, Transpose
 from edgectl.quantize.calibration import Observation
@@ -66,6 +73,7 @@ class Rewriter:
             Transpose: self._same_scale,
             Concatenate: self._concatenate,
             GlobalPool: self._global_average,
+            AveragePool: self._average,
         }
 
     def run(self) -> Model:
@@ -106,6 +114,9 @@ class Rewriter:
 
     def _is_constant(self, *names: str) -> bool:
         return all(name in self._model.parameters for name in names)
+
+    def _is_integer(self, value: str) -> bool:
+        return value in self._int8 or value in self._int32
 
     def _observed_scale(self, value: str, unit: float = 1.0) -> float:
         seen = self._seen[value]
@@ -291,15 +302,15 @@ class Rewriter:
         return True
 
     def _relu(self, node: Node) -> bool:
-        if node.inputs[0] not in self._int8:
+        if not self._is_integer(node.inputs[0]):
             return False
-        x = self._int8[node.inputs[0]]
+        x = self._as_int8(node.inputs[0])
         self._int8[node.name] = Form(self._emit(node.name, Requantize(0, 0, 127), (x.name,), node.label), x.scale)
         return True
 
     def _same_scale(self, node: Node) -> bool:
         """Operators that only move or select values."""
-        if node.inputs[0] not in self._int8 and node.inputs[0] not in self._int32:
+        if not self._is_integer(node.inputs[0]):
             return False
         x = self._as_int8(node.inputs[0])
         self._int8[node.name] = Form(self._emit(node.name, node.operator, (x.name,), node.label), x.scale)
@@ -307,9 +318,9 @@ class Rewriter:
 
     def _concatenate(self, node: Node) -> bool:
         """Parts are shifted to the coarsest scale."""
-        if any(name not in self._int8 for name in node.inputs):
+        if not all(self._is_integer(name) for name in node.inputs):
             return False
-        forms = [self._int8[name] for name in node.inputs]
+        forms = [self._as_int8(name) for name in node.inputs]
         coarsest = max(form.scale for form in forms)
         shifts = [power_of_two_ratio(coarsest, form.scale) for form in forms]
         if any(shift is None for shift in shifts):
@@ -328,12 +339,25 @@ class Rewriter:
         """A sum; the division by the number of pixels moves into the scale."""
         operator = node.operator
         assert isinstance(operator, GlobalPool)
-        if operator.mode != "average" or node.inputs[0] not in self._int8:
+        if operator.mode != "average" or not self._is_integer(node.inputs[0]):
             return False
-        x = self._int8[node.inputs[0]]
+        x = self._as_int8(node.inputs[0])
         height, width = self._types[node.inputs[0]].shape[2:]
         name = self._emit(f"{node.name}.sum", IntegerPoolSum(), (x.name,), node.label)
         self._int32[node.name] = Form(name, x.scale / (height * width))
+        return True
+
+    def _average(self, node: Node) -> bool:
+        """Window sums, the divisor in the scale, where all windows have the same one."""
+        operator = node.operator
+        assert isinstance(operator, AveragePool)
+        uniform = not any(operator.ceil_padding) and (operator.count_include_pad or not any(operator.padding))
+        if not self._is_integer(node.inputs[0]) or not uniform:
+            return False
+        x = self._as_int8(node.inputs[0])
+        window = IntegerWindowSum(operator.kernel, operator.strides, operator.padding)
+        name = self._emit(f"{node.name}.sum", window, (x.name,), node.label)
+        self._int32[node.name] = Form(name, x.scale / (operator.kernel[0] * operator.kernel[1]))
         return True
 
 

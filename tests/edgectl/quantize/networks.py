@@ -11,7 +11,7 @@ from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary
-from edgectl.operators.pooling import GlobalPool, MaxPool
+from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
 from edgectl.operators.shape import Concatenate, Flatten
 
 
@@ -98,4 +98,23 @@ def mixed_network() -> Model:
     return net.model(net.dense("fc1", x, 32, 10))
 
 
-NETWORKS = {"residual": residual_network, "pre_activation": pre_activation_network, "mixed": mixed_network}
+def dense_network() -> Model:
+    """Densely connected: concatenations of everything before, average pools between."""
+    net = NetworkBuilder(seed=7)
+    x = net.add("relu0", Relu(), net.convolution("conv0", "data", (3, 16)))
+    for block, channels in enumerate((16, 32)):
+        y = net.add(f"relu{block}a", Relu(), net.batch_norm(f"bn{block}", x, channels))
+        y = net.convolution(f"conv{block}a", y, (channels, 16))
+        x = net.add(f"cat{block}", Concatenate(1), x, y)
+        x = net.add(f"pool{block}", AveragePool((2, 2), (2, 2)), x)
+    x = net.add("pool", AveragePool((3, 3), (1, 1), (1, 1, 1, 1)), x)
+    x = net.add("flat", Flatten(), net.add("mean", GlobalPool(), x))
+    return net.model(net.dense("fc", x, 48, 10))
+
+
+NETWORKS = {
+    "dense": dense_network,
+    "residual": residual_network,
+    "pre_activation": pre_activation_network,
+    "mixed": mixed_network,
+}

@@ -16,6 +16,7 @@ from edgectl.operators.integer import (
     IntegerConvolution,
     IntegerDense,
     IntegerPoolSum,
+    IntegerWindowSum,
 )
 from edgectl.operators.layout import Pack, Unpack
 from edgectl.operators.pooling import MaxPool
@@ -146,6 +147,14 @@ def test_affine(seed: int, target: CpuTarget, shift: int, low: int) -> None:
 def test_pool_sum(seed: int, target: CpuTarget, size: tuple[int, int]) -> None:
     x = int8(seed, 2, 19, *size)
     np.testing.assert_array_equal(run_operator(IntegerPoolSum(), [x], target=target), IntegerPoolSum().evaluate(x))
+
+
+@EXAMPLES
+@given(seed=seeds, target=targets, kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+       strides=st.tuples(st.integers(1, 2), st.integers(1, 2)), pad=st.integers(0, 1))
+def test_window_sum(seed: int, target: CpuTarget, kernel: tuple[int, int], strides: tuple[int, int], pad: int) -> None:
+    operator, x = IntegerWindowSum(kernel, strides, (pad, 0, 0, pad)), int8(seed, 2, 5, 9, 7)
+    np.testing.assert_array_equal(run_operator(operator, [x], target=target), operator.evaluate(x))
 
 
 @EXAMPLES

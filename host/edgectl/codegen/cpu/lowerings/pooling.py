@@ -21,7 +21,7 @@ from edgectl.codegen.cpu.lowering import (
     padded,
 )
 from edgectl.operators.base import Padding
-from edgectl.operators.integer import IntegerPoolSum
+from edgectl.operators.integer import IntegerPoolSum, IntegerWindowSum
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
 
 _Combine = Callable[..., Any]
@@ -63,6 +63,12 @@ def _max_pool(call: Call, x: te.Tensor) -> Reader:
     return _windows(call, x, operator.kernel, operator.strides, operator.padding, te.max, lowest, x.dtype)
 
 
+def _window_sum(call: Call, x: te.Tensor) -> Reader:
+    operator, zero = call.operator, constant(0, x.dtype)
+    assert isinstance(operator, IntegerWindowSum)
+    return _windows(call, x, operator.kernel, operator.strides, operator.padding, te.sum, zero, "int32")
+
+
 def _divisors(call: Call, arrays: Arrays) -> Arrays:
     """Adds how many pixels each window counts."""
     assert isinstance(call.operator, AveragePool)
@@ -101,7 +107,7 @@ def _schedule(call: Call, schedule: s_tir.Schedule) -> None:
     schedule.reorder(row, wide)
     if call.inputs[0].shape[3] > call.output.shape[3] > 1:  # a small window, not the whole row
         schedule.unroll(schedule.get_loops(along)[-1])
-    if isinstance(call.operator, MaxPool | AveragePool) and any(call.operator.padding):
+    if isinstance(call.operator, MaxPool | AveragePool | IntegerWindowSum) and any(call.operator.padding):
         schedule.compute_at(schedule.get_sblock("image"), channel)
 
 
@@ -110,4 +116,5 @@ LOWERINGS = {
     AveragePool: Lowering(Pattern.REDUCTION, _average_pool, _divisors, _schedule),
     GlobalPool: Lowering(Pattern.REDUCTION, _global_pool, keep, _schedule),
     IntegerPoolSum: Lowering(Pattern.REDUCTION, lambda call, x: _whole(call, x, te.sum, "int32"), keep, _schedule),
+    IntegerWindowSum: Lowering(Pattern.REDUCTION, _window_sum, keep, _schedule),
 }

@@ -12,6 +12,18 @@ from typing import BinaryIO
 from edgectl.errors import EdgectlError
 
 
+ZIP_MAGIC = b"PK\x03\x04"
+
+
+def is_archive(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a ZIP archive does. (zipfile.is_zipfile looks at the end, where data can imitate one.)
+
+    Raises OSError where the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file that takes the name `path` when the block ends, and leaves nothing behind when it raises.

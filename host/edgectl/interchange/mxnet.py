@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from edgectl.errors import ModelError
-from edgectl.files import atomic_file
+from edgectl.files import atomic_file, is_archive
 from edgectl.interchange.ndarray_file import read_arrays, write_arrays
 from edgectl.interchange.symbol_file import parse_symbol
 
@@ -48,7 +48,7 @@ def read_parameters(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     name = os.fspath(path)
     try:
-        if zipfile.is_zipfile(name):
+        if is_archive(name):
             arrays = _read_npz(name)
         else:
             with open(name, "rb") as file:

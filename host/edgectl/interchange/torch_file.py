@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from edgectl.errors import ModelError
+from edgectl.files import is_archive
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 STORAGE_DTYPES = {
@@ -117,7 +118,7 @@ def read_torch_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     name = os.fspath(path)
     try:
-        content = _read_archive(name) if zipfile.is_zipfile(name) else _read_sequence(name)
+        content = _read_archive(name) if is_archive(name) else _read_sequence(name)
         if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
             content = content["state_dict"]
         if not isinstance(content, Mapping):

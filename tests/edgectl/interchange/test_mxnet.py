@@ -53,6 +53,12 @@ def test_npz_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_parameters(tmp_path / "weights.npz")["w"], np.ones(3, np.float32))
 
 
+def test_data_that_ends_like_an_archive_is_none(tmp_path: Path) -> None:
+    imitation = np.frombuffer(b"PK\x05\x06" + bytes(16), np.uint8)
+    paths = write_checkpoint(tmp_path / "net", SYMBOL, {"w": imitation})
+    np.testing.assert_array_equal(read_parameters(paths.parameters)["w"], imitation)
+
+
 def test_npz_with_objects_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "weights.npz", w=np.array([{}], object))
     with pytest.raises(ModelError, match=r"weights\.npz"):

@@ -11,7 +11,6 @@ from typing import BinaryIO
 
 from edgectl.errors import EdgectlError
 
-
 ZIP_MAGIC = b"PK\x03\x04"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edge_agent.runtime.cpu import processor_flags, this_machine
 from edgectl.errors import CompileError
 
-LLVM_INT_LANE_BYTES = 4
+_LANE_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class CpuTarget:
     @property
     def lanes(self) -> int:
         """32-bit lanes of a vector register."""
-        return self.vector_bytes // LLVM_INT_LANE_BYTES
+        return self.vector_bytes // _LANE_BYTES
 
 
 # Flags: the x86-64 psABI's microarchitecture levels, in /proc/cpuinfo's spelling (abm stands for LZCNT).

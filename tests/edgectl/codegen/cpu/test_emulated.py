@@ -55,10 +55,10 @@ def describe(index: int, buffer: Buffer) -> str:
     dtype = np.dtype(buffer.dtype)
     code = {"i": 0, "u": 1, "f": 2}[dtype.kind]
     base = "constants" if buffer.constant else f"s{buffer.storage}"
+    fields = f"1, 0, {len(buffer.shape)}, {code}, {dtype.itemsize * 8}, 1, shape{index}, strides{index}, 0"
     return (f"int64_t shape{index}[] = {{{', '.join(map(str, buffer.shape))}}};\n"
             f"int64_t strides{index}[] = {{{', '.join(map(str, strides))}}};\n"
-            f"Tensor t{index} = {{{base} + {buffer.offset}, 1, 0, {len(buffer.shape)}, {code}, {dtype.itemsize * 8}, 1, "
-            f"shape{index}, strides{index}, 0}};\n")
+            f"Tensor t{index} = {{{base} + {buffer.offset}, {fields}}};\n")
 
 
 def program(code: CpuCode) -> str:
@@ -103,9 +103,11 @@ def emulate(
     command = [emulator(target.name) or "", *PROCESSOR[target.name], os.fspath(folder / "main")]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=250, check=False)
     assert result.returncode == 0, f"{result.returncode}: {result.stdout}{result.stderr}"
-    fragment = code.fragments[0]
-    described = {name: fragment.buffers[index] for name, index in fragment.outputs.items()}
-    return {name: np.frombuffer((folder / name).read_bytes(), b.dtype).reshape(b.shape) for name, b in described.items()}
+    results = {}
+    for name, index in code.fragments[0].outputs.items():
+        buffer = code.fragments[0].buffers[index]
+        results[name] = np.frombuffer((folder / name).read_bytes(), buffer.dtype).reshape(buffer.shape)
+    return results
 
 
 @pytest.mark.slow

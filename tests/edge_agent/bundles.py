@@ -7,6 +7,7 @@ import io
 import json
 import platform
 import zipfile
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,11 @@ from edge_agent.runtime.compatibility import AGENT_PROTOCOL
 from edge_agent.runtime.plan import Buffer, Plan
 
 
-def identity_bundle(model: str = "identity", golden: float = 1.0) -> bytes:
-    """`result` is `data`, float32 (1, 4), for the simulated board. A `golden` other than 1 fails the self-test."""
+def identity_bundle(model: str = "identity", golden: float = 1.0, **entries: Any) -> bytes:
+    """`result` is `data`, float32 (1, 4), for the simulated board. A `golden` other than 1 fails the self-test.
+
+    `entries` replace those of the manifest.
+    """
     buffers = (Buffer("data", (1, 4), "float32", 0),)
     plan = Plan(buffers, (16,), (), {"data": 0}, {"result": 0})
     members = {"plan.json": plan.to_json().encode(), "golden/input.npy": _npy(1.0), "golden/output.npy": _npy(golden)}
@@ -35,6 +39,7 @@ def identity_bundle(model: str = "identity", golden: float = 1.0) -> bytes:
         },
         "members": {n: {"bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in members.items()},
     }
+    manifest |= entries
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w") as archive:
         for name, data in {"manifest.json": json.dumps(manifest).encode(), **members}.items():

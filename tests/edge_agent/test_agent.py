@@ -20,7 +20,7 @@ import pytest
 
 from edge_agent.state_file import AgentState
 from edgectl.boards.client import Connection
-from edgectl.errors import EdgectlError, UnreachableError, VerificationError
+from edgectl.errors import EdgectlError, IncompatibleError, UnreachableError, VerificationError
 from tests.edge_agent.bundles import identity_bundle
 
 DATA = {"data": np.arange(4, dtype=np.float32).reshape(1, 4)}
@@ -76,6 +76,15 @@ def agent(tmp_path: Path) -> Iterator[Process]:
     running.process.communicate()
 
 
+@pytest.fixture(scope="module")
+def shared_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """One agent for tests that leave it as it was."""
+    running = Process(tmp_path_factory.mktemp("agent"))
+    yield running
+    running.process.terminate()
+    running.ended()
+
+
 def test_it_says_where_it_is_and_leaves_nothing(agent: Process, tmp_path: Path) -> None:
     state = agent.ready()
     assert stat.S_IMODE(agent.state_file.stat().st_mode) == 0o600
@@ -106,6 +115,30 @@ def test_upload_activate_infer_and_restore(agent: Process, tmp_path: Path) -> No
         assert connection.status()["live"]["digest"] == digest
         connection.shutdown()
     assert again.ended()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (
+            {"config": "1x16_i8w8a32_15_15_18_16"},
+            "configuration 1x16_i8w8a32_15_15_18_16, this board has 1x16_i8w8a32_15_15_18_17",
+        ),
+        ({"features": ["alu_multiply"]}, "needs VTA features .*alu_multiply"),
+        ({"cpu": {"machine": "s390x"}}, "kernels are for s390x"),
+        ({"agent_protocol": 99}, "agent protocol 99, this agent has 1"),
+        ({"schema": 99}, "schema 99, this agent reads 1"),
+    ],
+)
+def test_bundles_of_another_kind_are_refused_and_the_old_one_serves(
+    shared_agent: Process, entries: dict[str, object], message: str
+) -> None:
+    with shared_agent.connect() as connection:
+        digest = connection.activate(connection.upload(identity_bundle()))["digest"]
+        with pytest.raises(IncompatibleError, match=message):
+            connection.activate(connection.upload(identity_bundle(**entries)))
+        assert connection.status()["live"]["digest"] == digest
+        assert connection.infer(DATA).outputs["result"].tolist() == [[0, 1, 2, 3]]
 
 
 def test_a_killed_agent_is_noticed_at_once_and_serves_again(agent: Process, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
@@ -89,6 +90,14 @@ def test_both_formats_parse_and_name_their_type() -> None:
     text, content_type = metrics.page("application/openmetrics-text; version=1.0.0,text/plain;q=0.5")
     assert content_type.startswith("application/openmetrics-text") and "charset=utf-8" in content_type
     assert len(list(openmetrics_parser.text_string_to_metric_families(text.decode()))) > 10
+
+
+def test_the_document_names_every_series() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "agent.md").read_text()
+    documented = set(re.findall(r"^\| `(edge_\w+)", document, re.MULTILINE))
+    page = Metrics("sim", "config").page("")[0].decode()
+    kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", page, re.MULTILINE))
+    assert documented == {name for name in kinds if not name.endswith("_created")}
 
 
 def test_two_agents_in_one_process_do_not_share() -> None:

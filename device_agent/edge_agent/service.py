@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 QUEUE_DEPTH = 32
 MAXIMUM_MODELS = 8
-"""Models that may be loaded at once: the live one and those of RPC sessions."""
+"""Models of RPC sessions that may be loaded at once; the live one has its own place."""
 
 
 @dataclass(frozen=True)
@@ -141,26 +141,32 @@ class Service:
 
     def load(self, bundle: Bundle) -> Model:
         """Load a bundle beside the live one. Raises BusyError, IncompatibleError, VerificationError, ProgramError."""
+        if not self._places.acquire(blocking=False):
+            raise BusyError(f"{MAXIMUM_MODELS} models are already loaded; release modules or close other sessions")
+        try:
+            return self._load(bundle)
+        except BaseException:
+            self._places.release()
+            raise
+
+    def unload(self, model: Model) -> None:
+        """Release a model that `load` gave."""
+        try:
+            self._unload(model)
+        finally:
+            self._places.release()
+
+    def _load(self, bundle: Bundle) -> Model:
         plan = bundle.plan
 
         def specs(indices: Mapping[str, int]) -> tuple[TensorSpec, ...]:
             return tuple(TensorSpec(name, plan.buffers[i].shape, plan.buffers[i].dtype) for name, i in indices.items())
 
-        if not self._places.acquire(blocking=False):
-            raise BusyError(f"{MAXIMUM_MODELS} models are already loaded; release modules or close other sessions")
-        try:
-            loaded = self._worker.call(lambda waited: self._runtime.load(bundle))
-        except BaseException:
-            self._places.release()
-            raise
+        loaded = self._worker.call(lambda waited: self._runtime.load(bundle))
         return Model(bundle, loaded, specs(plan.inputs), specs(plan.outputs))
 
-    def unload(self, model: Model) -> None:
-        """Release a model that `load` gave."""
-        try:
-            self._worker.call(lambda waited: model.loaded.close(), always=True)
-        finally:
-            self._places.release()
+    def _unload(self, model: Model) -> None:
+        self._worker.call(lambda waited: model.loaded.close(), always=True)
 
     def self_test(self, model: Model) -> None:
         """Compute the bundle's golden sample. Raises VerificationError where the result differs."""
@@ -188,14 +194,14 @@ class Service:
 
     def _activate(self, digest: str) -> Activation:
         start = time.monotonic()
-        model = self.load(self._store.read(digest))
+        model = self._load(self._store.read(digest))
         loaded = time.monotonic()
         try:
             self.self_test(model)
             tested = time.monotonic()
             self._store.activate(digest)
         except BaseException:
-            self.unload(model)
+            self._unload(model)
             raise
 
         def go_live(waited: float) -> Model | None:
@@ -206,7 +212,7 @@ class Service:
         retired = self._worker.call(go_live, always=True)
         self._metrics.set_model({"model": model.name, "digest": digest})
         if retired is not None:
-            self.unload(retired)
+            self._unload(retired)
         return Activation(model.as_dict(), loaded - start, tested - loaded)
 
     def infer(self, inputs: Mapping[str, np.ndarray], seconds: float | None = None) -> Inference:
@@ -316,7 +322,7 @@ class Service:
         live, self._live = self._live, None
         if live is not None:
             try:
-                self.unload(live)
+                self._unload(live)
             except AgentError as error:
                 logger.warning("the live model was not released: %s", error)
         self._worker.close()

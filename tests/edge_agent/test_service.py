@@ -200,18 +200,26 @@ def test_loaded_models_are_bounded_and_released(agent: Board) -> None:
     models = [agent.service.load(bundle) for _ in range(MAXIMUM_MODELS)]
     with pytest.raises(BusyError, match=f"{MAXIMUM_MODELS} models are already loaded"):
         agent.service.load(bundle)
+    agent.deploy(bundle_bytes(bias=5))  # sessions do not keep a deploy out
+    assert _result(agent) == 7
     agent.service.unload(models[0])
     agent.service.unload(agent.service.load(bundle))
     for model in models[1:]:
         agent.service.unload(model)
-    assert agent.runtime.loaded == 0
+    assert agent.runtime.loaded == 1
 
 
-def test_a_failed_load_takes_no_place(agent: Board) -> None:
-    for _ in range(MAXIMUM_MODELS + 1):
-        with pytest.raises(VerificationError):
-            agent.deploy(bundle_bytes(good=False))
-    agent.deploy(bundle_bytes())
+def test_a_failed_load_takes_no_place(agent: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(bundle: object) -> None:
+        raise IncompatibleError("made for another board")
+
+    bundle = read_bundle(bundle_bytes())
+    with monkeypatch.context() as patch:
+        patch.setattr(agent.runtime, "load", refuse)
+        for _ in range(MAXIMUM_MODELS + 1):
+            with pytest.raises(IncompatibleError, match="another board"):
+                agent.service.load(bundle)
+    agent.service.unload(agent.service.load(bundle))
 
 
 def test_a_full_queue_does_not_keep_models_from_being_released(agent: Board) -> None:

@@ -1,0 +1,75 @@
+"""The ResNets that the accelerator was published with: compiled, run in simulation, equal to the interpreter to the bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edge_agent.boards import profile
+from edge_agent.bundle import read_bundle
+from edge_agent.devices import open_accelerator
+from edge_agent.runtime.executor import Runtime
+from edgectl.building import Build, build
+from edgectl.frontends import zoo
+from edgectl.random_weights import random_parameters
+
+REFERENCE = {
+    "inp_load_nbytes": 5_549_568,
+    "wgt_load_nbytes": 12_763_136,
+    "acc_load_nbytes": 6_051_840,
+    "uop_load_nbytes": 22_864,
+    "out_store_nbytes": 2_433_536,
+    "gemm_counter": 6_623_232,
+    "alu_counter": 699_328,
+}
+"""What the predecessor's tuned schedules move and compute for resnet18_v1 (224x224, first convolution on the CPU)."""
+
+
+def built(name: str) -> Build:
+    model = zoo.load(name)
+    return build(replace(model, parameters=random_parameters(model, seed=0)))
+
+
+def self_test(build: Build) -> None:
+    board = profile("sim")
+    loaded = Runtime(open_accelerator(board.accelerator, board)).load(read_bundle(build.data))
+    try:
+        loaded.self_test()
+    finally:
+        loaded.close()
+
+
+def test_resnet18_moves_and_computes_less_than_the_reference_and_is_exact() -> None:
+    build = built("resnet18_v1")
+    counters = build.counters.as_dict()
+    assert {name: value for name, value in counters.items() if value > REFERENCE[name]} == {}
+    assert len(build.programs) == 1
+    assert [fallback.layer for fallback in build.fallbacks] == ["resnetv10_conv0_fwd"]
+    assert len(build.manifest["golden"]["integers"]) >= 3
+    self_test(build)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet34_v1", "resnet18_v2", "resnet34_v2", "resnet50_v2", "resnet101_v2"])
+def test_other_resnets_are_exact(name: str) -> None:
+    self_test(built(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "alexnet",
+        "densenet121",
+        "inceptionv3",
+        "mobilenet0.25",
+        "mobilenetv2_0.25",
+        "resnet50_v1",
+        "squeezenet1.1",
+        "vgg11_bn",
+    ],
+)
+def test_one_of_each_family_of_the_zoo_is_exact(name: str) -> None:
+    """Depthwise, concatenated and average-pooled networks: what VTA does not compute falls to the CPU."""
+    self_test(built(name))

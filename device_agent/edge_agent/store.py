@@ -106,6 +106,10 @@ class Store:
         for path in others[max(0, KEPT_BUNDLES - len(protected)) :]:
             path.unlink()
 
+    def has(self, digest: str) -> bool:
+        """Whether a bundle is on disk."""
+        return self._path(digest).is_file()
+
     def read(self, digest: str) -> Bundle:
         """A stored bundle, verified again. Raises InputError (there is none) or VerificationError (damaged)."""
         path = self._path(digest)

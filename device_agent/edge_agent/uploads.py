@@ -18,19 +18,24 @@ from edge_agent.store import Store
 MAXIMUM_UPLOADS = 4
 STALE_SECONDS = 600.0
 """An unfinished upload that nobody touched for so long makes way for another."""
+REMEMBERED = 16
+"""Finished uploads that are known by their SHA-256, so that sending the same file again costs nothing."""
 
 
 class _Upload:
+    """A file on its way, or arrived: then `digest` is its bundle's."""
+
     def __init__(self, path: Path, nbytes: int) -> None:
         self.path = path
         self.nbytes = nbytes
         self.received = 0
+        self.digest: str | None = None
         self.touched = time.monotonic()
         self.lock = threading.Lock()
 
 
 class Uploads:
-    """Unfinished uploads, by the SHA-256 of the whole file. Thread-safe; two clients may send the same file."""
+    """Uploads by the SHA-256 of the whole file. Thread-safe; several clients may send the same file at once."""
 
     def __init__(self, store: Store, stale_seconds: float = STALE_SECONDS) -> None:
         self._store = store
@@ -39,7 +44,7 @@ class Uploads:
         self._lock = threading.Lock()
 
     def begin(self, nbytes: int, sha256: str) -> int:
-        """Start or resume; returns how many bytes the agent already has.
+        """Start or resume; returns how many bytes the agent already has: all of them where the bundle is there.
 
         Raises InputError (size, digest), BusyError (too many uploads) or AgentError (the disk is too small).
         """
@@ -49,24 +54,31 @@ class Uploads:
             raise InputError(f"a bundle of {nbytes} bytes cannot be; 1 to {MAXIMUM_BYTES} are accepted")
         with self._lock:
             upload = self._uploads.get(sha256)
-            if upload is not None and upload.nbytes == nbytes:
+            if upload is not None and upload.nbytes == nbytes and self._is_usable(upload):
                 upload.touched = time.monotonic()
                 return upload.received
-            self._drop_stale()
-            if len(self._uploads) >= MAXIMUM_UPLOADS:
-                raise BusyError(f"{MAXIMUM_UPLOADS} unfinished uploads are already there; try again in a few minutes")
+            self._make_room()
             durable.require_space(self._store.incoming, nbytes)
             path = self._store.incoming / f"{sha256}.{secrets.token_hex(4)}.part"
             path.write_bytes(b"")
             self._uploads[sha256] = _Upload(path, nbytes)
             return 0
 
-    def _drop_stale(self) -> None:
+    def _is_usable(self, upload: _Upload) -> bool:
+        return upload.digest is None or self._store.has(upload.digest)
+
+    def _make_room(self) -> None:
         now = time.monotonic()
-        for sha256, upload in list(self._uploads.items()):
+        unfinished = {sha256: upload for sha256, upload in self._uploads.items() if upload.digest is None}
+        for sha256, upload in list(unfinished.items()):
             if now - upload.touched > self._stale_seconds:
                 upload.path.unlink(missing_ok=True)
-                del self._uploads[sha256]
+                del self._uploads[sha256], unfinished[sha256]
+        if len(unfinished) >= MAXIMUM_UPLOADS:
+            raise BusyError(f"{MAXIMUM_UPLOADS} unfinished uploads are already there; try again in a few minutes")
+        finished = [sha256 for sha256, upload in self._uploads.items() if upload.digest is not None]
+        for sha256 in finished[:-REMEMBERED]:
+            del self._uploads[sha256]
 
     def _find(self, sha256: str) -> _Upload:
         with self._lock:
@@ -75,44 +87,55 @@ class Uploads:
             return self._uploads[sha256]
 
     def chunk(self, sha256: str, offset: int, data: bytes) -> int:
-        """Append; returns how many bytes the agent has now. Raises InputError where the chunk does not join on."""
-        upload = self._find(sha256)
-        with upload.lock:
-            if offset != upload.received or offset + len(data) > upload.nbytes:
-                raise InputError(
-                    f"a chunk covers bytes {offset} to {offset + len(data)} of {upload.nbytes}, byte "
-                    f"{upload.received} comes next; begin again to resume"
-                )
-            try:
-                with upload.path.open("r+b") as file:
-                    file.seek(offset)
-                    file.write(data)
-            except OSError as error:
-                free = shutil.disk_usage(upload.path.parent).free
-                raise AgentError(f"the upload could not be written: {error.strerror}, {free} bytes are free") from error
-            upload.received += len(data)
-            upload.touched = time.monotonic()
-            return upload.received
+        """Append; returns how many bytes the agent has now, where the next chunk begins.
 
-    def commit(self, sha256: str) -> str:
-        """Verify the whole file and keep it; returns the bundle's digest. The upload ends, whatever comes of it.
-
-        Raises InputError where bytes are missing (the upload goes on then), VerificationError or IncompatibleError.
+        A chunk that begins elsewhere is dropped: another client, or an earlier attempt, has sent those bytes. Raises
+        InputError where it would go beyond the end, AgentError where it cannot be written.
         """
         upload = self._find(sha256)
         with upload.lock:
+            if offset < 0 or offset + len(data) > upload.nbytes:
+                raise InputError(f"a chunk covers bytes {offset} to {offset + len(data)} of {upload.nbytes}")
+            if offset == upload.received and upload.digest is None:
+                self._append(upload, data)
+            return upload.received
+
+    def _append(self, upload: _Upload, data: bytes) -> None:
+        try:
+            with upload.path.open("r+b") as file:
+                file.seek(upload.received)
+                file.write(data)
+        except OSError as error:
+            free = shutil.disk_usage(upload.path.parent).free
+            raise AgentError(f"the upload could not be written: {error.strerror}, {free} bytes are free") from error
+        upload.received += len(data)
+        upload.touched = time.monotonic()
+
+    def commit(self, sha256: str) -> str:
+        """Verify the whole file and keep it; returns the bundle's digest. May be called again.
+
+        Raises InputError where bytes are missing (the upload goes on then), VerificationError or IncompatibleError
+        where the file is wrong (it ends then).
+        """
+        upload = self._find(sha256)
+        with upload.lock:
+            if upload.digest is not None:
+                return upload.digest
             if upload.received != upload.nbytes:
                 raise InputError(f"{upload.received} of {upload.nbytes} bytes have arrived; begin again to resume")
-            with self._lock:
-                if self._uploads.pop(sha256, None) is None:
-                    raise InputError(f"no upload of {sha256[:12]} has begun; begin it again")
-            found = _digest(upload.path)
-            if found != sha256:
+            try:
+                found = _digest(upload.path)
+                if found != sha256:
+                    raise VerificationError(
+                        f"the uploaded file has SHA-256 {found}, {sha256} was announced; upload it again"
+                    )
+                upload.digest = self._store.add(upload.path)
+            except BaseException:
                 upload.path.unlink(missing_ok=True)
-                raise VerificationError(
-                    f"the uploaded file has SHA-256 {found}, {sha256} was announced; upload it again"
-                )
-            return self._store.add(upload.path)
+                with self._lock:
+                    self._uploads.pop(sha256, None)
+                raise
+            return upload.digest
 
 
 def _digest(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from edge_agent import durable
 from edge_agent.errors import AgentError, BusyError, InputError, VerificationError
 from edge_agent.store import Store
-from edge_agent.uploads import Uploads
+from edge_agent.uploads import REMEMBERED, Uploads
 from tests.edge_agent.fakes import bundle_bytes
 
 DATA = bundle_bytes()
@@ -39,9 +40,9 @@ def test_an_interrupted_upload_is_resumed(uploads: Uploads) -> None:
     uploads.begin(len(DATA), SHA256)
     uploads.chunk(SHA256, 0, DATA[:77])
     assert uploads.begin(len(DATA), SHA256) == 77
-    with pytest.raises(InputError, match="byte 77 comes next"):
-        uploads.chunk(SHA256, 0, DATA[:77])
-    uploads.chunk(SHA256, 77, DATA[77:])
+    assert uploads.chunk(SHA256, 0, bytes(77)) == 77  # what is there already is not written again
+    assert uploads.chunk(SHA256, 90, DATA[90:]) == 77
+    assert uploads.chunk(SHA256, 77, DATA[77:]) == len(DATA)
     assert len(uploads.commit(SHA256)) == 64
 
 
@@ -85,9 +86,48 @@ def test_impossible_uploads(uploads: Uploads, tmp_path: Path, nbytes: int, sha25
 
 def test_chunks_beyond_the_end_or_before_the_start(uploads: Uploads) -> None:
     uploads.begin(10, SHA256)
-    for offset, data in ((0, bytes(11)), (-1, b"x"), (5, b"x"), (2**62, b"")):
-        with pytest.raises(InputError, match="comes next"):
+    for offset, data in ((0, bytes(11)), (-1, b"x"), (10, b"x"), (2**62, b"")):
+        with pytest.raises(InputError, match="of 10"):
             uploads.chunk(SHA256, offset, data)
+
+
+def test_a_bundle_that_is_there_is_not_sent_again(uploads: Uploads, tmp_path: Path) -> None:
+    uploads.begin(len(DATA), SHA256)
+    uploads.chunk(SHA256, 0, DATA)
+    digest = uploads.commit(SHA256)
+    assert uploads.commit(SHA256) == digest  # the answer was lost on its way
+    assert uploads.begin(len(DATA), SHA256) == len(DATA)
+    assert uploads.chunk(SHA256, 0, DATA[:5]) == len(DATA)
+    assert uploads.commit(SHA256) == digest
+    (tmp_path / "bundles" / f"{digest}.bundle").unlink()
+    assert uploads.begin(len(DATA), SHA256) == 0
+
+
+def test_several_clients_may_send_the_same_file(uploads: Uploads) -> None:
+    digests: list[str] = []
+
+    def send() -> None:
+        done = uploads.begin(len(DATA), SHA256)
+        while done < len(DATA):
+            done = uploads.chunk(SHA256, done, DATA[done : done + 7])
+        digests.append(uploads.commit(SHA256))
+
+    threads = [threading.Thread(target=send) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(digests) == 4 and len(set(digests)) == 1
+
+
+def test_finished_uploads_are_forgotten_in_time(uploads: Uploads) -> None:
+    for number in range(REMEMBERED + 4):
+        data = bundle_bytes(f"{number}")
+        sha256 = hashlib.sha256(data).hexdigest()
+        uploads.begin(len(data), sha256)
+        uploads.chunk(sha256, 0, data)
+        uploads.commit(sha256)
+    assert len(uploads._uploads) <= REMEMBERED + 1
 
 
 def test_uploads_are_bounded_and_stale_ones_give_way(tmp_path: Path) -> None:

@@ -39,13 +39,16 @@ def echo(
 @exported(
     "edge.upload.begin",
     "Begin or resume the upload of a bundle of so many bytes with this SHA-256; returns how many "
-    "bytes the agent already has.",
+    "bytes the agent already has (all, where it has that bundle).",
 )
 def upload_begin(session: Session, nbytes: int, sha256: str) -> int:
     return session.endpoint.uploads.begin(nbytes, sha256)
 
 
-@exported("edge.upload.chunk", "Append bytes at an offset to an upload; returns how many bytes the agent has now.")
+@exported(
+    "edge.upload.chunk",
+    "Append bytes at an offset to an upload; returns how many bytes the agent has now, where the next chunk begins.",
+)
 def upload_chunk(session: Session, sha256: str, offset: int, data: bytes) -> int:
     return session.endpoint.uploads.chunk(sha256, offset, data)
 

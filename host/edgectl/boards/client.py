@@ -204,27 +204,40 @@ class Connection:
         return _document(self.call("edge.manifest", kind=str))
 
     def upload(self, data: bytes, progress: Progress | None = None, attempts: int = 3) -> str:
-        """Send a bundle and return its digest. An interrupted upload is resumed, up to `attempts` times in a row."""
+        """Send a bundle and return its digest. An interrupted upload is resumed; `attempts` in a row may fail."""
         sha256 = hashlib.sha256(data).hexdigest()
-        report = progress or (lambda done, total: None)
-        failures, best = 0, -1
+        best, failures = 0, 0
+
+        def report(done: int) -> None:
+            nonlocal best, failures
+            if done > best:
+                best, failures = done, 0
+            if progress is not None:
+                progress(done, len(data))
+
         while True:
             try:
-                done = self.call("edge.upload.begin", len(data), sha256, kind=int)
-                report(done, len(data))
-                while done < len(data):
-                    done = self.call("edge.upload.chunk", sha256, done, data[done : done + CHUNK_BYTES], kind=int)
-                    report(done, len(data))
-                    failures, best = (0, done) if done > best else (failures, best)
-                digest: str = self.call("edge.upload.commit", sha256, kind=str, deadline=max(60.0, self._deadline))
-                return digest
+                return self._send(data, sha256, report)
             except (UnreachableError, DeadlineError) as error:
                 failures += 1
                 if failures >= attempts:
                     raise type(error)(
-                        f"the upload to {self.address} was interrupted {failures} times: {error}"
+                        f"the upload to {self.address} was interrupted {failures} times in a row: {error}"
                     ) from error
                 time.sleep(0.2 * failures)
+
+    def _send(self, data: bytes, sha256: str, report: Callable[[int], None]) -> str:
+        """One attempt of an upload, from where the agent says."""
+        done = self.call("edge.upload.begin", len(data), sha256, kind=int)
+        report(done)
+        while done < len(data):
+            reached = self.call("edge.upload.chunk", sha256, done, data[done : done + CHUNK_BYTES], kind=int)
+            if reached <= done:
+                raise UnreachableError("another client has ended the upload of the same file")
+            done = reached
+            report(done)
+        digest: str = self.call("edge.upload.commit", sha256, kind=str, deadline=max(60.0, self._deadline))
+        return digest
 
     def activate(self, digest: str, deadline: float = 120.0) -> dict[str, Any]:
         """Make an uploaded bundle live after its self-test; the agent's account of it."""

@@ -68,6 +68,14 @@ def test_large_uploads_go_in_chunks(connection: Connection, monkeypatch: pytest.
     assert reports == [*range(0, len(data), 100), len(data)]
 
 
+def test_the_same_bundle_is_not_sent_twice(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bundle_bytes()
+    digest = connection.upload(data)
+    reports: list[int] = []
+    assert connection.upload(data, lambda done, total: reports.append(done)) == digest
+    assert reports == [len(data)]
+
+
 class Proxy:
     """Forwards to an agent and cuts each connection once so many bytes have gone there; the last limit stays."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgectl.building import build as build
     from edgectl.building import build_integer as build_integer
     from edgectl.deploying import deploy as deploy
-    from edgectl.evaluating import evaluate_source as evaluate
+    from edgectl.evaluating import evaluate as evaluate
     from edgectl.graph import Model as Model
     from edgectl.loading import load as load
     from edgectl.quantize.quantizer import quantize as quantize
@@ -33,7 +33,7 @@ _PLACES = {
     "build": ("edgectl.building", "build"),
     "build_integer": ("edgectl.building", "build_integer"),
     "deploy": ("edgectl.deploying", "deploy"),
-    "evaluate": ("edgectl.evaluating", "evaluate_source"),
+    "evaluate": ("edgectl.evaluating", "evaluate"),
     "load": ("edgectl.loading", "load"),
     "quantize": ("edgectl.quantize.quantizer", "quantize"),
 }

@@ -47,6 +47,11 @@ def read_dataset(path: str | os.PathLike[str], limit: int | None = None) -> Data
         )
     if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
         raise UsageError(f"y of {name} is {labels.dtype}{list(labels.shape)}; it must be integer (N)")
+    if len(images) == 0 or (labels is not None and len(labels) != len(images)):
+        raise UsageError(
+            f"{name} has {len(images)} images{'' if labels is None else f' and {len(labels)} labels'}; there must be "
+            "one at least, and a label for each"
+        )
     return Dataset(images, labels)
 
 
@@ -59,6 +64,8 @@ def as_input(images: np.ndarray, model: Model) -> np.ndarray:
     if images.dtype == np.float32:
         if images.shape[1:] != declared.shape[1:]:
             raise UsageError(f"the images are float32{list(images.shape)}, the model's input is {declared}")
+        if not np.isfinite(images).all():
+            raise UsageError("the images hold values that are not numbers, or infinite ones; remove these images")
         return images
     how = model.preprocessing
     if how is None:
@@ -94,8 +101,8 @@ def image_preprocessing(
     channels, height, width = shape[1:]
     if len(mean) not in (1, channels) or len(std) not in (1, channels):
         raise UsageError(f"--mean has {len(mean)} and --std {len(std)} numbers, the model's input {channels} channels")
-    if not all(value > 0 for value in std):
-        raise UsageError(f"--std {std} must be positive")
+    if not np.isfinite((*mean, *std)).all() or min(std) <= 0:
+        raise UsageError(f"--mean {mean} must be finite and --std {std} finite and positive")
     short = min(height, width)
     resize = round(short * 256 / 224) if short >= 128 else short
     full = (tuple(np.resize(mean, channels).tolist()), tuple(np.resize(std, channels).tolist()))

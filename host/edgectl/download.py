@@ -150,7 +150,7 @@ def _probe(host: str, port: int, timeout: float) -> str:
             socket.create_connection((host, port), timeout).close()
             failure[0] = ""
         except OSError as error:
-            failure[0] = str(error)
+            failure[0] = error.strerror or str(error)
 
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()

@@ -49,5 +49,11 @@ class ModelError(EdgectlError):
     """A model file is missing, damaged or uses what is not supported."""
 
 
+class UnknownModelError(ModelError):
+    """A model's name is not known: wrong usage, not a damaged file."""
+
+    exit_code = UsageError.exit_code
+
+
 class CompileError(EdgectlError):
     """A model cannot be compiled for the board."""

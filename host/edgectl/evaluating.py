@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ from edgectl.datasets import Dataset, as_input, read_dataset
 from edgectl.errors import EdgectlError, IncompatibleError, UsageError
 from edgectl.graph import Model
 from edgectl.operators.base import TensorType
-from edgectl.quantize.evaluation import Evaluation, evaluate, outputs_of
+from edgectl.quantize import evaluation
+from edgectl.quantize.evaluation import Evaluation, outputs_of
 from edgectl.quantize.quantizer import quantize
 from edgectl.sources import Source, parameters_digest, prepare
 from edgectl.stages import Stages
@@ -46,7 +49,7 @@ class Report:
         }
 
 
-def evaluate_source(
+def evaluate(
     source: Source, data: str | os.PathLike[str], limit: int | None = None, stages: Stages | None = None
 ) -> Report:
     """Float and integer accuracy of a model on the labelled images of an .npz file, by the interpreter.
@@ -59,12 +62,12 @@ def evaluate_source(
         prepared = prepare(source)
         calibration = prepared.calibration(source.calibration)
     model = prepared.model.with_batch(1)
-    _check_fit(dataset, model)
+    _check_fit(dataset, model, model.types()[model.outputs[0]].shape)
     with stages.stage("quantize"):
         integer = quantize(model, calibration, stages.progress)
 
     with stages.stage("evaluate"):
-        result = evaluate(
+        result = evaluation.evaluate(
             model,
             lambda x: outputs_of(integer, x),
             dataset.images,
@@ -89,7 +92,7 @@ def evaluate_bundle(
     with stages.stage("load"):
         bundle = read_bundle(Path(path))
         stand_in = _input_model(bundle)
-        _check_fit(dataset, stand_in)
+        _check_fit(dataset, stand_in, bundle.manifest["outputs"][0]["shape"])
         board = profile("sim")
         try:
             loaded = Runtime(open_accelerator(board.accelerator, board)).load(bundle)
@@ -112,7 +115,7 @@ def evaluate_bundle(
 
     try:
         with stages.stage("evaluate"):
-            result = evaluate(
+            result = evaluation.evaluate(
                 float_model,
                 on_accelerator,
                 dataset.images,
@@ -139,10 +142,14 @@ def _labels(dataset: Dataset) -> np.ndarray:
     return dataset.labels
 
 
-def _check_fit(dataset: Dataset, model: Model) -> None:
+def _check_fit(dataset: Dataset, model: Model, output: Sequence[int]) -> None:
+    """Whether images and labels fit a model whose output has the shape `output`, before the long work begins."""
     if len(model.inputs) != 1:
         raise UsageError(f"'{model.name}' has inputs {sorted(model.inputs)}; an evaluation needs a model with one")
     as_input(dataset.images[:1], model)
+    labels, classes = _labels(dataset), math.prod(output[1:])
+    if labels.min() < 0 or labels.max() >= classes:
+        raise UsageError(f"the labels are {labels.min()} to {labels.max()}, the model has classes 0 to {classes - 1}")
 
 
 def _input_model(bundle: Bundle) -> Model:

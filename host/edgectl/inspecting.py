@@ -57,13 +57,13 @@ def listing(opened: Opened, layer: str = "") -> list[str]:
     if layer and layer not in names:
         raise UsageError(f"there is no layer '{layer}' on VTA; there are {', '.join(names)}")
     for name, program in opened.programs.items():
-        rows = list(disassembled(program))
-        for known in program.layers:
-            if layer in ("", known.name):
-                lines.append(f"; {name}: {known.name}")
-                lines += rows[known.begin : known.end]
         if not layer:
-            lines += rows[program.layers[-1].end if program.layers else 0 :]
+            lines += [f"; program {name}", *disassembled(program)]
+            continue
+        instructions = [line for line in disassembled(program) if not line.startswith(";")]
+        for known in program.layers:
+            if known.name == layer:
+                lines += [f"; {layer} of program {name}", *instructions[known.begin : known.end]]
     return lines
 
 

@@ -60,7 +60,7 @@ def _from_checkpoint(
     if weights in CHOICES:
         model = from_checkpoint(name, None, epoch, input_shapes)
         if weights == "random":
-            return random_model(model, seed, "asked for")
+            return random_model(model, seed, "--weights random was asked for")
         return model, WeightsReport("checkpoint", str(CheckpointPaths.of(name, epoch).parameters))
     if not Path(weights).is_file():
         raise UsageError(f"--weights {weights}: no such file, and not one of {', '.join(CHOICES)}")
@@ -74,5 +74,5 @@ def _from_block(block: Any, weights: str, input_shapes: Shapes | None, seed: int
         raise UsageError(f"--weights {weights} is not for a block, which has its own; load them into the block first")
     model = from_block(block, input_shapes)
     if weights == "random":
-        return random_model(model, seed, "asked for")
+        return random_model(model, seed, "--weights random was asked for")
     return model, WeightsReport("block", model.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,9 @@ from edgectl.graph import Model
 from edgectl.loading import load
 from edgectl.weights import WeightsReport
 
+MAXIMUM_BATCH = 256
+MAXIMUM_ELEMENTS = 1 << 26
+"""Values of one input sample, as in an image of 4096 x 4096 pixels: beyond, no board's memory holds the layers."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -36,6 +40,17 @@ class Source:
     seed: int = 0
 
 
+def is_bundle(model: str) -> bool:
+    """Whether `model` names a bundle: nothing else ends so, or is a file that begins with a ZIP's signature."""
+    if model.endswith(".bundle"):
+        return True
+    try:
+        with open(model, "rb") as file:
+            return file.read(4) == b"PK\x03\x04"
+    except (OSError, ValueError):
+        return False
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A float model ready to build, where its weights come from, and notices for the user."""
@@ -52,12 +67,17 @@ class Prepared:
 
 def prepare(source: Source, simulated: bool = True) -> Prepared:
     """Load the model that `source` names. Raises ModelError, UsageError, UnreachableError, VerificationError."""
-    if source.batch < 1:
-        raise UsageError(f"--batch {source.batch} must be at least 1")
+    if not 1 <= source.batch <= MAXIMUM_BATCH:
+        raise UsageError(f"--batch {source.batch} must be 1 to {MAXIMUM_BATCH}")
     shapes = None
     if source.shape:
         if len(source.shape) not in (3, 4) or min(source.shape) < 1:
-            raise UsageError(f"--shape {','.join(map(str, source.shape))} must be C,H,W")
+            raise UsageError(f"--shape {','.join(map(str, source.shape))}: give C,H,W, such as 3,224,224")
+        if math.prod(source.shape[-3:]) > MAXIMUM_ELEMENTS:
+            raise UsageError(
+                f"--shape {','.join(map(str, source.shape))} has {math.prod(source.shape[-3:]):,} values, at most "
+                f"{MAXIMUM_ELEMENTS:,} are supported"
+            )
         shapes = {"data": (1, *source.shape[-3:])}
     model, weights = load(source.name, source.weights, shapes, simulated, source.seed, labels=source.labels)
     notices = []

@@ -74,7 +74,7 @@ class WeightsStore:
         advice = "give --weights FILE (.params, .npz or .pth), or set EDGECTL_MIRROR to a copy of the stores"
         corrupt = any(isinstance(failure, VerificationError) for failure in failures)
         kind = VerificationError if corrupt else UnreachableError
-        raise kind(f"no pretrained weights for {entry.name}: {reasons}; {advice}")
+        raise kind(f"no pretrained weights for {entry.name} could be downloaded: {reasons}; {advice}")
 
     def _url(self, store: str, path: str) -> str:
         return (self.mirror.rstrip("/") + "/" if self.mirror else store) + path
@@ -160,7 +160,7 @@ def resolve_weights(
     """
     entry = zoo.find(model.name)
     if choice == "random":
-        return random_model(model, seed, "asked for")
+        return random_model(model, seed, "--weights random was asked for")
     if choice not in CHOICES:
         return with_parameters(model, read_weights(choice, entry)), WeightsReport("file", choice)
     if entry.parameters is not None:
@@ -193,5 +193,10 @@ def with_parameters(model: Model, parameters: Mapping[str, np.ndarray]) -> Model
 
 def random_model(model: Model, seed: int, reason: str) -> tuple[Model, WeightsReport]:
     """`model` with seeded random weights and the banner that says so."""
-    banner = f"RANDOM WEIGHTS: predictions are meaningless, everything else is real. Why: {reason}"
-    return replace(model, parameters=random_parameters(model, seed)), WeightsReport("random", f"seed {seed}", banner)
+    report = WeightsReport("random", f"seed {seed}", random_banner(reason))
+    return replace(model, parameters=random_parameters(model, seed)), report
+
+
+def random_banner(reason: str) -> str:
+    """The warning about random weights: a headline, and why."""
+    return f"RANDOM WEIGHTS: predictions are meaningless.\nLatency, counters and all else are real. Why: {reason}"

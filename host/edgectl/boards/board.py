@@ -8,19 +8,31 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from edge_agent.bundle import read_bundle
 from edge_agent.errors import AgentError
+from edge_agent.errors import IncompatibleError as AgentIncompatibleError
 from edgectl.boards.choosing import Choice, RemoteChoice, choose
 from edgectl.boards.client import BenchReply, Connection, InferenceReply, Progress
-from edgectl.building import Build
-from edgectl.errors import UsageError, VerificationError
+from edgectl.errors import IncompatibleError, UsageError, VerificationError
 from edgectl.graph import Preprocessing
 from edgectl.images import load_image
 from edgectl.simulated_board import RunningBoard
+
+
+class Built(Protocol):
+    """What `edgectl.build` returns, as far as a board needs it."""
+
+    @property
+    def data(self) -> bytes:
+        """The bundle's bytes."""
+
+
+Bundle = Built | bytes | str | os.PathLike[str]
+"""A built bundle, its bytes, or its file."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +62,18 @@ class Board:
     def __init__(self, name: str = "sim", key: str | None = None, start: bool = True, deadline: float = 10.0) -> None:
         """`key` is the board's RPC key (default: $EDGECTL_KEY). Without `start`, a simulated board must run already."""
         self.choice: Choice = choose(name, key)
-        self._stack = ExitStack()
         self.running: RunningBoard | None = None
-        if isinstance(self.choice, RemoteChoice):
-            self.connection = Connection(self.choice.address, self.choice.key, deadline)
-        else:
-            if start:
-                self.running = self._stack.enter_context(self.choice.simulated.started_here())
+        with ExitStack() as stack:
+            if isinstance(self.choice, RemoteChoice):
+                self.connection = Connection(self.choice.address, self.choice.key, deadline)
             else:
-                self.running = self.choice.running()
-            try:
+                if start:
+                    self.running = stack.enter_context(self.choice.simulated.started_here())
+                else:
+                    self.running = self.choice.running()
                 self.connection = self.running.connect(deadline)
-            except BaseException as error:
-                self._stack.__exit__(type(error), error, None)
-                raise
-        self.status_at_connect = self.connection.status()
+            self.status_at_connect = self.connection.status()
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> Board:
         return self
@@ -97,15 +106,13 @@ class Board:
         if self.running is not None:
             return self.running.metrics_url
         assert isinstance(self.choice, RemoteChoice)
-        return f"http://{self.choice.address.host}:{self.status_at_connect.get('http_port', 9464)}/metrics"
+        return f"http://{self.choice.address.host}:{self.status_at_connect['http_port']}/metrics"
 
-    def upload(self, bundle: Build | bytes | str | os.PathLike[str], progress: Progress | None = None) -> str:
+    def upload(self, bundle: Bundle, progress: Progress | None = None) -> str:
         """Send a bundle (a Build, its bytes or its file) and return its digest."""
         return self.connection.upload(bundle_bytes(bundle), progress)
 
-    def deploy(
-        self, bundle: Build | bytes | str | os.PathLike[str], progress: Progress | None = None
-    ) -> dict[str, Any]:
+    def deploy(self, bundle: Bundle, progress: Progress | None = None) -> dict[str, Any]:
         """Upload a bundle and make it live after its self-test; the agent's account of it."""
         return self.connection.activate(self.upload(bundle, progress))
 
@@ -131,17 +138,20 @@ class Board:
         return self.connection.status()
 
 
-def bundle_bytes(bundle: Build | bytes | str | os.PathLike[str]) -> bytes:
-    """The bytes of a bundle, checked. Raises UsageError (no such file), VerificationError (damaged)."""
-    if isinstance(bundle, Build):
-        return bundle.data
-    if not isinstance(bundle, bytes):
+def bundle_bytes(bundle: Bundle) -> bytes:
+    """The bytes of a bundle, checked. Raises UsageError (no such file), VerificationError (damaged), IncompatibleError
+    (another version's)."""
+    if isinstance(bundle, str | os.PathLike):
         try:
             bundle = Path(bundle).read_bytes()
         except OSError as error:
             raise UsageError(f"cannot read bundle {os.fspath(bundle)!r}: {error.strerror}") from error
+    if not isinstance(bundle, bytes):
+        return bundle.data
     try:
         read_bundle(bundle)
+    except AgentIncompatibleError as error:
+        raise IncompatibleError(str(error)) from error
     except AgentError as error:
         raise VerificationError(str(error)) from error
     return bundle

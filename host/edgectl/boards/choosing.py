@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edge_agent.boards import profile, profile_names
 from edgectl.boards.client import Address
-from edgectl.errors import CompileError, UnreachableError, UsageError
+from edgectl.errors import IncompatibleError, UnreachableError, UsageError
 from edgectl.simulated_board import RunningBoard, SimulatedBoard
 
 NOT_YET = ("tsim", "intelfocl", "ultra96", "zcu104", "de10nano")
@@ -42,11 +42,12 @@ Choice = RemoteChoice | SimulatedChoice
 
 
 def check_profile(name: str) -> str:
-    """`name`, if it is a kind of board with a profile. Raises CompileError, UsageError that say what there is."""
+    """`name`, if it is a kind of board with a profile. Raises IncompatibleError for a target that edgectl knows of
+    but does not support yet, UsageError for any other name."""
     if name in profile_names():
         return name
     if name in NOT_YET:
-        raise CompileError(f"target '{name}' is not supported yet; supported are {', '.join(profile_names())}")
+        raise IncompatibleError(f"target '{name}' is not supported yet; supported are {', '.join(profile_names())}")
     raise UsageError(
         f"there is no board '{name}'; kinds of board are {', '.join(profile_names())}, and a board that runs "
         "edge-agent is HOST:PORT"
@@ -56,7 +57,7 @@ def check_profile(name: str) -> str:
 def choose(name: str, key: str | None = None) -> Choice:
     """What `name` means: a simulated profile, or HOST:PORT with `key` (default: $EDGECTL_KEY).
 
-    Raises UsageError where it is neither.
+    Raises UsageError where it is neither, IncompatibleError for a target that is not supported yet.
     """
     host, separator, port = name.rpartition(":")
     if separator:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
+import os
 import pkgutil
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +20,7 @@ import typer
 from edge_agent.errors import AgentError
 from edge_agent.version import VERSION
 from edgectl.cli import verbs
-from edgectl.cli.terminal import errors
+from edgectl.cli.terminal import failure
 from edgectl.errors import EdgectlError, UsageError
 
 INTERRUPTED = 130
@@ -86,18 +91,23 @@ def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
         try:
             verb(*arguments, **options)
         except KeyboardInterrupt:
-            errors().print("interrupted")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(_failed("interrupted", INTERRUPTED)) from None
 
     return wrapped
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    code = run(sys.argv[1:] if arguments is None else list(arguments))
-    if arguments is None:
-        sys.exit(code)
-    return code
+    """Run the command line; returns the exit code, or without `arguments` ends the process with it."""
+    if arguments is not None:
+        return run(list(arguments))
+    # A closed terminal and `kill` end a deploy as Ctrl-C does: with what it started.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    sys.exit(run(sys.argv[1:]))
+
+
+def _end(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def run(arguments: list[str]) -> int:
@@ -108,19 +118,45 @@ def run(arguments: list[str]) -> int:
         hint = f"did you mean `edgectl {near[0]}`?" if near else f"verbs are {', '.join(known)}"
         return _failed(f"there is no verb '{arguments[0]}'; {hint}", UsageError.exit_code)
     try:
-        application()(arguments, prog_name="edgectl")
+        try:
+            application()(arguments, prog_name="edgectl")
+        finally:
+            sys.stdout.flush()
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except KeyboardInterrupt:
+        return _failed("interrupted", INTERRUPTED)
     except EdgectlError as error:
         return _failed(str(error), error.exit_code)
     except AgentError as error:
         return _failed(str(error), AGENT_EXIT_CODES.get(error.code, 1))
+    except BrokenPipeError:
+        # The reader of a pipe, such as `head`, has what it wanted.
+        _discard_output()
+        return 0
     except OSError as error:
+        _discard_output()
         return _failed(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+    except MemoryError as error:
+        return _failed(f"there is not enough memory for this: {error or 'a smaller --shape or --batch needs less'}", 1)
+    except Exception as error:
+        if os.environ.get("EDGECTL_DEBUG"):
+            raise
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return _failed(
+            f"unexpected {type(error).__name__} in {Path(where.filename).name}:{where.lineno}: {error}; this is a "
+            "defect of edgectl, please report it with the output of the same command under EDGECTL_DEBUG=1",
+            1,
+        )
     return 0
 
 
+def _discard_output() -> None:
+    """Nothing more can be written to standard output: the interpreter must not try again when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _failed(message: str, code: int) -> int:
-    errors().print("[bold red]error:[/bold red] ", end="")
-    errors().print(message, markup=False, highlight=False)
+    failure(message)
     return code

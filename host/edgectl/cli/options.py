@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgectl.errors import UsageError
-from edgectl.sources import Source
+
+if TYPE_CHECKING:
+    from edgectl.sources import Source
 
 ModelArgument = Annotated[
     str, typer.Argument(help="A zoo name (see `edgectl models`), a checkpoint's prefix, or a bundle.")
@@ -35,9 +38,12 @@ TopOption = Annotated[int, typer.Option("--top", min=1, help="How many classes t
 def numbers(text: str, option: str) -> tuple[float, ...]:
     """`0.1,0.2,0.3` as floats; empty for an empty text. Raises UsageError."""
     try:
-        return tuple(float(part) for part in text.split(",")) if text else ()
+        found = tuple(float(part) for part in text.split(",")) if text else ()
     except ValueError:
-        raise UsageError(f"{option} {text}: give numbers separated by commas") from None
+        found = (math.nan,)
+    if not all(map(math.isfinite, found)):
+        raise UsageError(f"{option} {text}: give numbers separated by commas, such as 0.485,0.456,0.406")
+    return found
 
 
 def extents(text: str) -> tuple[int, ...]:
@@ -45,7 +51,7 @@ def extents(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.replace("x", ",").split(",")) if text else ()
     except ValueError:
-        raise UsageError(f"--shape {text}: give C,H,W") from None
+        raise UsageError(f"--shape {text}: give C,H,W, such as 3,224,224") from None
 
 
 def label_lines(path: str) -> tuple[str, ...]:
@@ -69,7 +75,9 @@ def source_of(
     batch: int = 1,
     seed: int = 0,
 ) -> Source:
-    """The options together as a Source."""
+    """The options together as a Source. Raises UsageError."""
+    from edgectl.sources import Source
+
     return Source(
         model,
         weights,
@@ -83,13 +91,24 @@ def source_of(
     )
 
 
-def is_bundle(model: str) -> bool:
-    """Whether `model` names a bundle's file: nothing else ends so, or begins with a ZIP's signature."""
-    path = Path(model)
-    if model.endswith(".bundle"):
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(4) == b"PK\x03\x04"
-    except OSError:
-        return False
+def source_or_bundle(model: str, **options: Any) -> Source | str:
+    """`source_of`, or the path of a bundle: that is compiled already, so options other than defaults are refused."""
+    from edgectl.sources import is_bundle
+
+    if not is_bundle(model):
+        return source_of(model, **options)
+    if given := _given(options):
+        raise UsageError(f"{model} is compiled already: {given} cannot apply to it; compile the model again with them")
+    return model
+
+
+def refuse_without_model(**options: Any) -> None:
+    """Options of compiling where nothing is compiled. Raises UsageError."""
+    if given := _given(options):
+        raise UsageError(f"{given} needs MODEL: what is live is compiled already")
+
+
+def _given(options: dict[str, Any]) -> str:
+    """The names of options that are not at their defaults."""
+    defaults = {"weights": ("auto",), "batch": (0, 1), "seed": (0,)}
+    return ", ".join(f"--{name}" for name, value in options.items() if value not in defaults.get(name, ("",)))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgectl.errors import ModelError
+from edgectl.errors import UnknownModelError
 from edgectl.frontends.graph_builder import recorded_shape
 from edgectl.frontends.mxnet import from_symbol
 from edgectl.graph import Model, Preprocessing
@@ -83,13 +83,13 @@ def names() -> list[str]:
 
 
 def find(name: str) -> ZooEntry:
-    """The entry of `name`. Raises ModelError with the nearest names."""
+    """The entry of `name`. Raises UnknownModelError with the nearest names."""
     found = entries().get(name)
     if found is None:
         near = difflib.get_close_matches(name.lower().replace("-", "_"), names(), 3, 0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise ModelError(
-            f"unknown model '{name}'; {hint}Known are {', '.join(names())}; "
+        raise UnknownModelError(
+            f"unknown model '{name}'; {hint}`edgectl models` lists all names; "
             "for a model of your own give its checkpoint: PREFIX of PREFIX-symbol.json and PREFIX-0000.params"
         )
     return found
@@ -98,7 +98,7 @@ def find(name: str) -> ZooEntry:
 def load(name: str, input_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Model:
     """The network `name`; where its weights do not ship with the package, its parameters are zeros of the right shape.
 
-    Raises ModelError where the name is unknown.
+    Raises UnknownModelError where the name is unknown.
     """
     entry = find(name)
     if entry.parameters is not None:

@@ -16,8 +16,8 @@ from edgectl.cli.options import (
     ShapeOption,
     StdOption,
     WeightsOption,
-    is_bundle,
-    source_of,
+    refuse_without_model,
+    source_or_bundle,
 )
 
 
@@ -43,30 +43,32 @@ def bench(
     edgectl bench resnet18_v1 --batch 4 --json
     """
     from edgectl.boards.board import Board
-    from edgectl.cli.report import show_measurement
+    from edgectl.cli.report import show_measurement, show_warnings
     from edgectl.cli.terminal import print_json, stages
-    from edgectl.deploying import deploy, measure
     from edgectl.errors import UsageError
     from edgectl.images import DEFAULT_IMAGE
+    from edgectl.measuring import measure
 
     image = input or DEFAULT_IMAGE
+    options = {"weights": weights, "calibration": calibration, "shape": shape, "mean": mean, "std": std, "seed": seed}
     with stages() as progress:
         if model:
-            source = (
-                model
-                if is_bundle(model)
-                else source_of(model, weights, calibration, shape, mean, std, batch=batch or 1, seed=seed)
-            )
+            from edgectl.deploying import deploy
+
+            source = source_or_bundle(model, **options, batch=batch or 1)
             measurement = deploy(source, board, image, number, repeat, stages=progress)
         else:
+            refuse_without_model(**options)
             with Board(board, start=False) as opened:
+                live = opened.status()["live"]
+                if live and batch not in (0, live["batch"]):
+                    raise UsageError(
+                        f"what is live was compiled for batches of {live['batch']}, not {batch}; name the model to "
+                        f"deploy it again: edgectl bench {live['model']} --batch {batch}"
+                    )
                 measurement = measure(opened, image, number, repeat, stages=progress)
-    if batch and measurement.batch != batch:
-        raise UsageError(
-            f"what is live was compiled for batches of {measurement.batch}, not {batch}; name the model to deploy it "
-            f"again: edgectl bench {measurement.manifest['model']['name']} --batch {batch}"
-        )
     if json:
+        show_warnings(measurement)
         print_json({**measurement.as_dict(), "number": number, "repeat": repeat})
         return
     show_measurement(measurement)

@@ -47,9 +47,12 @@ def compile(
     from edgectl.boards.choosing import check_profile
     from edgectl.cli import terminal
     from edgectl.deploying import compile_source
+    from edgectl.errors import UsageError
     from edgectl.files import atomic_file
 
     kind = check_profile(board)
+    if output and Path(output).is_dir():
+        raise UsageError(f"--output {output} is a folder; give the path of a file")
     source = source_of(model, weights, calibration, shape, mean, std, labels, batch, seed)
     with terminal.stages() as progress:
         build, prepared = compile_source(source, kind, progress)
@@ -57,11 +60,13 @@ def compile(
     with atomic_file(path) as file:
         file.write(build.data)
     manifest = build.manifest
+    terminal.notices(prepared.notices)
+    terminal.banner(prepared.weights.banner)
     if json:
         terminal.print_json(
             {
                 "model": manifest["model"]["name"],
-                "weights": manifest["model"]["weights"],
+                "weights": {**manifest["model"]["weights"], "banner": prepared.weights.banner},
                 "board": kind,
                 "output": str(path),
                 "bundle": {"digest": build.digest, "bytes": len(build.data)},
@@ -72,16 +77,16 @@ def compile(
             }
         )
         return
-    terminal.banner(prepared.weights.banner)
-    terminal.notices(prepared.notices)
     console = terminal.output()
     console.print(
         f"{path}: {build.integer_model.name} for {kind}, {len(build.data) / 1e6:.1f} MB, digest {build.digest[:12]}, "
         f"compiled in {sum(progress.seconds.values()):.1f} s"
     )
     console.print(
-        f"{len(manifest['layers']['vta'])} layers on VTA in {len(build.programs)} programs, predicted "
-        f"{manifest['predicted']['vta_seconds'] * 1e3:.1f} ms; look inside with: edgectl inspect {path}"
+        f"{len(manifest['layers']['vta'])} layers on VTA in {len(build.programs)} program"
+        f"{'s' if len(build.programs) != 1 else ''}, predicted to take "
+        f"{terminal.milliseconds(manifest['predicted']['vta_seconds'] * 1e3)} there; look inside with: "
+        f"edgectl inspect {path}"
     )
     for fallback in build.fallbacks:
         console.print(f"[dim]on the CPU: {fallback.layer}, {fallback.reason}[/dim]")

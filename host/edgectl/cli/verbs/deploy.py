@@ -16,8 +16,7 @@ from edgectl.cli.options import (
     StdOption,
     TopOption,
     WeightsOption,
-    is_bundle,
-    source_of,
+    source_or_bundle,
 )
 
 
@@ -43,17 +42,26 @@ def deploy(
     edgectl deploy resnet18_v1 --weights random --json
     edgectl deploy my_model --shape 3,32,32 --calibration photos/ --input cat.jpg
     """
-    from edgectl.cli.report import show_measurement
+    from edgectl.cli.report import show_measurement, show_warnings
     from edgectl.cli.terminal import print_json, stages
     from edgectl.deploying import deploy as deploy_model
     from edgectl.images import DEFAULT_IMAGE
 
-    source = (
-        model if is_bundle(model) else source_of(model, weights, calibration, shape, mean, std, labels, batch, seed)
+    source = source_or_bundle(
+        model,
+        weights=weights,
+        calibration=calibration,
+        shape=shape,
+        mean=mean,
+        std=std,
+        labels=labels,
+        batch=batch,
+        seed=seed,
     )
     with stages() as progress:
         measurement = deploy_model(source, board, input or DEFAULT_IMAGE, top=top, stages=progress)
     if json:
+        show_warnings(measurement)
         print_json(measurement.as_dict())
         return
     option = "" if board == "sim" else f" --board {board}"

@@ -15,8 +15,7 @@ from edgectl.cli.options import (
     ShapeOption,
     StdOption,
     WeightsOption,
-    is_bundle,
-    source_of,
+    source_or_bundle,
 )
 
 
@@ -40,15 +39,19 @@ def evaluate(
     edgectl evaluate resnet20_cifar10 --data cifar10_test.npz
     edgectl evaluate my_model --shape 3,32,32 --data test.npz --calibration train100.npz --json
     """
+    from edgectl import evaluating
     from edgectl.cli.terminal import banner, notices, output, print_json, stages, table
-    from edgectl.evaluating import evaluate_bundle, evaluate_source
 
     with stages() as progress:
-        if is_bundle(model):
-            report = evaluate_bundle(model, data, limit, progress)
+        source = source_or_bundle(
+            model, weights=weights, calibration=calibration, shape=shape, mean=mean, std=std, seed=seed
+        )
+        if isinstance(source, str):
+            report = evaluating.evaluate_bundle(source, data, limit, progress)
         else:
-            source = source_of(model, weights, calibration, shape, mean, std, seed=seed)
-            report = evaluate_source(source, data, limit, progress)
+            report = evaluating.evaluate(source, data, limit, progress)
+    notices(report.notices)
+    banner(report.banner)
     if json:
         print_json({**report.as_dict(), "timings": progress.seconds})
         return
@@ -64,5 +67,3 @@ def evaluate(
     rows.add_row("same answer", percent(result.agreement))
     rows.add_row("mean cosine of outputs", "-" if result.mean_cosine is None else f"{result.mean_cosine:.5f}")
     output().print(rows)
-    banner(report.banner)
-    notices(report.notices)

@@ -23,11 +23,12 @@ def run(
     edgectl run cat.jpg --top 3 --json
     """
     from dataclasses import asdict
-    from pathlib import Path
 
     from edgectl.boards.board import Board
-    from edgectl.cli.terminal import output, print_json, table
+    from edgectl.cli.report import show_top
+    from edgectl.cli.terminal import banner, milliseconds, output, print_json
     from edgectl.images import DEFAULT_IMAGE
+    from edgectl.measuring import random_weights_banner
 
     path = image or input or str(DEFAULT_IMAGE)
     with Board(board, start=False) as opened:
@@ -35,6 +36,7 @@ def run(
         prediction = opened.run(path, top)
     batch = manifest["inputs"][0]["shape"][0]
     reply = prediction.reply
+    banner(random_weights_banner(manifest))
     if json:
         print_json(
             {
@@ -47,17 +49,13 @@ def run(
             }
         )
         return
-    rows = table(Path(path).name, "score", right=("score",))
-    for score in prediction.top:
-        rows.add_row(score.label, f"{100 * score.score:.1f} %")
+    show_top(path, prediction.top)
     console = output()
-    console.print(rows)
     console.print(
-        f"[dim]{manifest['model']['name']}, {reply.seconds * 1e3 / batch:.1f} ms, of it VTA "
-        f"{reply.vta_seconds * 1e3 / batch:.1f} ms[/dim]"
+        f"[dim]{manifest['model']['name']}: {milliseconds(reply.seconds * 1e3 / batch)} per sample, of it VTA "
+        f"{milliseconds(reply.vta_seconds * 1e3 / batch)}[/dim]"
     )
-    how = manifest["preprocessing"]
-    if how:
+    if how := manifest["preprocessing"]:
         console.print(
             f"[dim]input: short side {how['resize']}, crop {how['crop'][0]}x{how['crop'][1]}, {how['channel_order']}, "
             f"mean {tuple(how['mean'])}, std {tuple(how['std'])}[/dim]"

@@ -1,4 +1,4 @@
-"""The ResNets that the accelerator was published with: compiled, run in simulation, equal to the interpreter to the bit."""
+"""The ResNets that VTA was published with: compiled, run in simulation, equal to the interpreter to the bit."""
 
 from __future__ import annotations
 

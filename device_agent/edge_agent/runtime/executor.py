@@ -108,19 +108,14 @@ class LoadedModel:
 
     def self_test(self) -> None:
         """Compute the bundle's golden sample. Raises VerificationError where an integer buffer's digest or a float
-        output differs from the recorded one."""
+        output differs from the recorded one, or the sample is missing or malformed."""
         golden = self.manifest.get("golden")
         if not golden:
             raise VerificationError(f"the bundle has no golden sample to test itself with; {RECOMPILE}")
-        inputs = {name: self._bundle.array(member) for name, member in golden["inputs"].items()}
-        inference = self.infer(inputs, observe=True)
-        for name, expected in golden["integers"].items():
-            actual = inference.observed.get(name, "nothing: the plan does not observe it")
-            if actual != expected:
-                raise VerificationError(f"self-test: buffer '{name}' has SHA-256 {actual}, the bundle's golden sample "
-                                        f"has {expected}; program the FPGA again, then deploy again")
-        for name, reference in golden["outputs"].items():
-            self._compare(name, inference, reference)
+        try:
+            self._check_golden(golden)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise VerificationError(f"the bundle's golden sample is malformed: {error!r}; {RECOMPILE}") from error
 
     def close(self) -> None:
         """Take the programs off the accelerator and unload the kernels. May be called again."""
@@ -175,6 +170,17 @@ class LoadedModel:
             if given.shape != own.shape or given.dtype != own.dtype:
                 raise InputError(f"input '{name}' is {given.dtype.name}{list(given.shape)}, the model takes "
                                  f"{own.dtype.name}{list(own.shape)}")
+
+    def _check_golden(self, golden: Mapping[str, Any]) -> None:
+        inputs = {name: self._bundle.array(member) for name, member in golden["inputs"].items()}
+        inference = self.infer(inputs, observe=True)
+        for name, expected in golden["integers"].items():
+            actual = inference.observed.get(name, "nothing: the plan does not observe it")
+            if actual != expected:
+                raise VerificationError(f"self-test: buffer '{name}' has SHA-256 {actual}, the bundle's golden sample "
+                                        f"has {expected}; program the FPGA again, then deploy again")
+        for name, reference in golden["outputs"].items():
+            self._compare(name, inference, reference)
 
     def _digests(self) -> dict[str, str]:
         buffers = {name: self._buffers[index] for name, index in self._plan.observed.items()}

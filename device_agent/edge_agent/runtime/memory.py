@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edge_agent.errors import IncompatibleError
+from edge_agent.errors import AgentError, IncompatibleError
 from edge_agent.runtime.plan import Buffer, Plan
 
 ALIGNMENT = 64
@@ -23,9 +23,14 @@ def aligned_bytes(nbytes: int) -> np.ndarray:
 def allocate_buffers(plan: Plan, members: Mapping[str, bytes]) -> list[np.ndarray]:
     """An array for each buffer of the plan; those of one storage share its memory, constants are read-only copies.
 
-    Raises IncompatibleError where a constant does not lie in its member, or a buffer is not aligned.
+    Raises IncompatibleError where a constant does not lie in its member or a buffer is not aligned, AgentError where
+    there is not enough memory.
     """
-    storages = [aligned_bytes(nbytes) for nbytes in plan.storages]
+    try:
+        storages = [aligned_bytes(nbytes) for nbytes in plan.storages]
+    except MemoryError:
+        raise AgentError(f"no memory for the model's {sum(plan.storages)} bytes of tensors; unload other models, or "
+                         "compile for a smaller batch") from None
     constants: dict[str, np.ndarray] = {}
     for name in {buffer.constant for buffer in plan.buffers if buffer.constant}:
         if name not in members:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,9 @@ import numpy as np
 from edge_agent.errors import IncompatibleError
 
 PLAN_VERSION = 1
+DTYPES = ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
+MAXIMUM_BYTES = 1 << 31
+"""Of all storages together; a damaged plan must not exhaust the board's memory."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Buffer:
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -116,12 +120,13 @@ class Plan:
 
     def check(self) -> None:
         """Raise IncompatibleError unless every buffer lies inside its storage and every index exists."""
+        if min(self.storages, default=0) < 0 or sum(self.storages) > MAXIMUM_BYTES:
+            raise IncompatibleError(f"the plan's storages add up to {sum(self.storages)} bytes, or one is negative; "
+                                    f"at most {MAXIMUM_BYTES} are accepted")
         for buffer in self.buffers:
-            try:
-                np.dtype(buffer.dtype)
-            except TypeError:
-                raise IncompatibleError(f"the plan's buffer '{buffer.name}' has unknown dtype "
-                                        f"'{buffer.dtype}'") from None
+            if buffer.dtype not in DTYPES:
+                raise IncompatibleError(f"the plan's buffer '{buffer.name}' has dtype '{buffer.dtype}'; known are "
+                                        f"{', '.join(DTYPES)}")
             if any(extent < 0 for extent in buffer.shape) or buffer.offset < 0:
                 raise IncompatibleError(f"the plan's buffer '{buffer.name}' has a negative extent or offset")
             if not buffer.constant:

@@ -160,6 +160,18 @@ def test_self_test_needs_a_golden_sample(runtime: Runtime) -> None:
     model.close()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"inputs": {"data": "golden/missing.npy"}}, {"integers": None},
+     {"outputs": {"result": {"member": "golden/data.npy"}}}],
+)
+def test_self_test_refuses_a_malformed_sample(runtime: Runtime, change: dict[str, Any]) -> None:
+    model = runtime.load(make_bundle(golden={**make_bundle().manifest["golden"], **change}))
+    with pytest.raises(VerificationError, match="golden sample is malformed"):
+        model.self_test()
+    model.close()
+
+
 def test_a_deadline_reaches_the_caller() -> None:
     model = Runtime(FakeAccelerator(DeadlineError("no answer after 1 s"))).load(make_bundle())
     with pytest.raises(DeadlineError, match="no answer"):

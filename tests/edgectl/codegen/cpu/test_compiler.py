@@ -172,6 +172,13 @@ def test_a_segment_that_only_hands_on() -> None:
     np.testing.assert_array_equal(actual["p"], model.parameters["p"])
 
 
+def test_operators_on_parameters() -> None:
+    parameters = {"p": normal(1, 4, 3, 3), **{f"s{i}": np.abs(normal(4)) for i in range(4)}}
+    nodes = (Node("n", BatchNorm(), ("p", "s0", "s1", "s2", "s3")), Node("y", Binary("add"), ("x", "n")))
+    model, x = Model("m", {"x": TensorType((1, 4, 3, 3))}, nodes, parameters, ("y",)), normal(1, 4, 3, 3)
+    np.testing.assert_allclose(run_model(model, {"x": x})["y"], interpret(model, {"x": x})["y"], rtol=1e-5, atol=1e-5)
+
+
 def test_an_unknown_operator_is_named() -> None:
     class Mystery(Activation):
         kind = "mystery"

@@ -67,7 +67,7 @@ def _fold_statistics(call: Call, arrays: Arrays) -> Arrays:
     gamma, beta, mean, variance = (array for array in arrays[1:] if array is not None)
     shape = (1, -1) + (1,) * (len(call.output.shape) - 2)
     scale, offset = call.operator.affine(gamma, beta, mean, variance)
-    return None, scale.astype(np.float32).reshape(shape), offset.astype(np.float32).reshape(shape)
+    return arrays[0], scale.astype(np.float32).reshape(shape), offset.astype(np.float32).reshape(shape)
 
 
 def _elementwise(compute: Callable[..., Expression], prepare: Prepare = keep, repeats: bool = False) -> Lowering:

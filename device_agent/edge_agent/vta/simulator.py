@@ -46,8 +46,9 @@ class Simulation:
         if (config.inp_width, config.wgt_width, config.acc_width) != (8, 8, 32):
             raise IncompatibleError(f"the simulator computes int8 with int32 accumulators, not '{config.name}'")
         self.program = program
-        self._tensors = [_element_array(tensor, config, program.constants.get(index))
-                         for index, tensor in enumerate(program.tensors)]
+        self._tensors = [
+            _element_array(tensor, config, program.constants.get(index)) for index, tensor in enumerate(program.tensors)
+        ]
         self._steps = _Compiler(verified, self._tensors).compile()
 
     def run(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
@@ -130,8 +131,17 @@ class _Compiler:
             self.products[id(walk)] = [(product, self._view(product.dst)) for product in factor(walk)]
         for product, target in self.products[id(walk)]:
             self.scratch.reserve(product.src.size * self.inp[0].nbytes)
-            self.steps.append(Multiply(self.inp, product.src, self.weights.matrix(product.wgt), self.acc,
-                                       product.dst.ravel(), target, self.scratch))
+            self.steps.append(
+                Multiply(
+                    self.inp,
+                    product.src.astype(np.intp, copy=False),
+                    self.weights.matrix(product.wgt),
+                    self.acc,
+                    product.dst.ravel(),
+                    target,
+                    self.scratch,
+                )
+            )
 
     def _alu(self, alu: Alu, walk: Walk) -> None:
         function, imm = operation(alu.alu_opcode, alu.imm if alu.use_imm else None)

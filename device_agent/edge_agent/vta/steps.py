@@ -63,7 +63,8 @@ class Scratch:
 class Multiply:
     """acc[dst] += INP[src] . weights, modulo 2^32.
 
-    `inp` float32 (depth, batch, block), `src` int64 (positions, reduction), `weights` a float matrix
+    `inp` float32 (depth, batch, block), `src` intp (positions, reduction: `take` takes no wider
+    index on a 32-bit processor), `weights` a float matrix
     (reduction * block, blocks * block) or a function that reads one from WGT, in which all sums are exact; `dst`
     int64 (positions * blocks,), `target` the same elements as a view of `acc`, where there is one.
     """

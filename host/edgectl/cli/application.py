@@ -117,6 +117,8 @@ def run(arguments: list[str]) -> int:
         near = difflib.get_close_matches(arguments[0], known, 1)
         hint = f"did you mean `edgectl {near[0]}`?" if near else f"verbs are {', '.join(known)}"
         return _failed(f"there is no verb '{arguments[0]}'; {hint}", UsageError.exit_code)
+    if any("\0" in argument for argument in arguments):
+        return _failed("an argument holds a NUL character; leave it out", UsageError.exit_code)
     try:
         try:
             application()(arguments, prog_name="edgectl")

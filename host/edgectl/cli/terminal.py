@@ -66,7 +66,9 @@ def notices(texts: Sequence[str]) -> None:
 
 def failure(message: str) -> None:
     """An error on standard error."""
-    errors().print(Text.assemble(("error: ", "bold red"), message))
+    # A path may hold bytes that are no text.
+    printable = message.encode("utf-8", "backslashreplace").decode()
+    errors().print(Text.assemble(("error: ", "bold red"), printable))
 
 
 def table(*columns: str, right: Sequence[str] = ()) -> Table:

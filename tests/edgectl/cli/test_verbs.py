@@ -1,0 +1,123 @@
+"""Every verb as people use it: its human output, by golden files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgectl.simulated_board import SimulatedBoard
+from tests.edgectl.cli.conftest import Edgectl
+from tests.edgectl.cli.golden import check_golden
+
+DEMO = "resnet20_cifar10"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("run", ["run", "--top", "3"]),
+        ("bench", ["bench", "--number", "2", "--repeat", "2"]),
+        ("status", ["status"]),
+    ],
+)
+def test_with_the_demo_model_live(
+    edgectl: Edgectl, demo_board: SimulatedBoard, name: str, arguments: list[str]
+) -> None:
+    result = edgectl(*arguments)
+    assert (result.code, result.err) == (0, "")
+    check_golden(name, result.out)
+
+
+def test_deploy(edgectl: Edgectl, session_board: SimulatedBoard) -> None:
+    result = edgectl("deploy", DEMO)
+    assert result.code == 0
+    check_golden("deploy", result.out)
+    check_golden("deploy-messages", result.err)
+
+
+def test_deploy_of_a_bundle_with_an_image(edgectl: Edgectl, session_board: SimulatedBoard, demo_bundle: Path) -> None:
+    result = edgectl("deploy", demo_bundle, "--top", "1")
+    assert (result.code, result.err) == (0, "")
+    assert "\ncat  " in result.out and "\ndog" not in result.out
+
+
+def test_compile_and_inspect(edgectl: Edgectl) -> None:
+    result = edgectl("compile", DEMO)
+    assert result.code == 0 and Path(f"{DEMO}.bundle").is_file()
+    check_golden("compile", result.out)
+    check_golden("inspect", edgectl("inspect", f"{DEMO}.bundle").out)
+
+
+def test_compile_for_a_board(edgectl: Edgectl) -> None:
+    result = edgectl("compile", DEMO, "--board", "pynq", "-o", "demo.bundle")
+    assert result.code == 0
+    assert "demo.bundle: resnet20_cifar10 for pynq" in result.out
+    assert "pynq, 1x16_i8w8a32_15_15_18_17, armv7" in edgectl("inspect", "demo.bundle").out
+
+
+def test_disassembly(edgectl: Edgectl, demo_bundle: Path) -> None:
+    everything = edgectl("inspect", "-d", demo_bundle).out.splitlines()
+    assert everything[:2] == ["; program program1", "; resnet20cifar10_stage1_relu0_fwd"]
+    assert "FINISH" in everything[-1]
+    layer = "resnet20cifar10_stage1_activation0"
+    alone = edgectl("inspect", "-d", "--layer", layer, demo_bundle).out.splitlines()
+    begin = everything.index(f"; {layer}")
+    assert alone[0] == f"; {layer} of program program1"
+    assert alone[1:] == everything[begin + 1 : begin + len(alone)]
+    assert everything[begin + len(alone)].startswith("; ")
+
+
+def test_boards(edgectl: Edgectl, demo_board: SimulatedBoard) -> None:
+    check_golden("boards", edgectl("boards").out)
+
+
+def test_models(edgectl: Edgectl) -> None:
+    check_golden("models", edgectl("models").out)
+
+
+def test_stop_twice(edgectl: Edgectl, own_board: SimulatedBoard) -> None:
+    own_board.ensure()
+    check_golden("stop", edgectl("stop").out + edgectl("stop").out)
+    assert edgectl("status").code == 3
+
+
+def test_evaluate(edgectl: Edgectl, labelled: Path) -> None:
+    result = edgectl("evaluate", DEMO, "--data", labelled)
+    assert result.code == 0
+    check_golden("evaluate", result.out)
+
+
+def test_random_weights_are_unmissable(edgectl: Edgectl, own_board: SimulatedBoard) -> None:
+    result = edgectl("deploy", "resnet18_v1", "--shape", "3,32,32", "--weights", "random")
+    assert result.code == 0
+    assert "RANDOM WEIGHTS: predictions are meaningless." in result.err
+    assert "--weights random was asked for" in result.err
+    later = edgectl("run")
+    assert later.code == 0 and "RANDOM WEIGHTS: predictions are meaningless." in later.err
+    document = edgectl("bench", "--number", "1", "--repeat", "1", "--json").document
+    assert document["weights"]["kind"] == "random" and "meaningless" in document["weights"]["banner"]
+
+
+def test_switching_models(edgectl: Edgectl, demo_board: SimulatedBoard) -> None:
+    before = edgectl("status", "--json").document["live"]["digest"]
+    larger = edgectl("deploy", DEMO, "--shape", "3,48,48", "--json").document
+    assert edgectl("status", "--json").document["live"]["digest"] == larger["bundle"]["digest"] != before
+    again = edgectl("deploy", DEMO, "--json").document
+    assert again["bundle"]["digest"] == before
+    assert again["top"][0]["label"] == "cat"
+
+
+@pytest.mark.parametrize("batch", [2, 4])
+def test_batches_report_per_sample(edgectl: Edgectl, demo_board: SimulatedBoard, batch: int) -> None:
+    one = edgectl("run", "--json").document
+    document = edgectl("bench", DEMO, "--batch", batch, "--number", "2", "--repeat", "2", "--json").document
+    assert document["batch"] == batch
+    mean = document["latency"]["per_sample_ms"]["mean"]
+    assert mean * batch == pytest.approx(1e3 * sum(document["latency"]["means_s"]) / 2)
+    assert [entry["index"] for entry in document["top"]] == [entry["index"] for entry in one["top"]]
+    assert document["top"][0]["score"] == pytest.approx(one["top"][0]["score"], abs=1e-4)
+    refused = edgectl("bench", "--batch", "8")
+    assert refused.code == 2
+    assert f"batches of {batch}, not 8" in refused.err and "edgectl bench resnet20_cifar10 --batch 8" in refused.err
+    assert edgectl("bench", "--batch", batch, "--number", "1").code == 0

@@ -11,6 +11,7 @@ from edgectl.bundle import array_member
 from edgectl.graph import Model
 from edgectl.interpreter import interpret
 from edgectl.operators.activation import Clip, Relu
+from edgectl.operators.base import TensorType
 from edgectl.operators.layout import Pack
 from edgectl.operators.pooling import MaxPool
 from edgectl.operators.quantization import Dequantize, Quantize
@@ -55,7 +56,7 @@ def golden_sample(
     members: dict[str, bytes] = {}
     values: dict[str, np.ndarray] = {}
     for name, declared in model.inputs.items():
-        inputs[name] = _golden_input(model, name, declared.shape, generator).astype(declared.dtype)
+        inputs[name] = _golden_input(model, name, declared, generator)
         members[f"golden/input_{len(members)}.npy"] = array_member(inputs[name])
     input_members = dict(zip(inputs, list(members), strict=True))
     integers: dict[str, str] = {}
@@ -63,6 +64,7 @@ def golden_sample(
     def look(name: str, array: np.ndarray) -> None:
         values[name] = array
 
+    values.update(inputs)
     outputs = interpret(model, inputs, look)
     exact = exact_values(model)
     for name in observed:
@@ -80,12 +82,14 @@ def golden_sample(
     return {"inputs": input_members, "integers": integers, "outputs": recorded}, members
 
 
-def _golden_input(model: Model, name: str, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-    units = generator.integers(-100, 101, shape)
+def _golden_input(model: Model, name: str, declared: TensorType, generator: np.random.Generator) -> np.ndarray:
+    units = generator.integers(-100, 101, declared.shape)
+    if declared.dtype != "float32":
+        return units.astype(declared.dtype)
     for node in model.nodes:
         if isinstance(node.operator, Quantize) and node.inputs == (name,):
-            axis = (1, -1) + (1,) * (len(shape) - 2)
+            axis = (1, -1) + (1,) * (len(declared.shape) - 2)
             inverse = np.array(node.operator.inverses).reshape(axis)
             offset = np.array(node.operator.offsets or (0.0,)).reshape(axis)
-            return units / inverse + offset
-    return units / 64.0
+            return (units / inverse + offset).astype(np.float32)
+    return (units / 64.0).astype(np.float32)

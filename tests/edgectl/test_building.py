@@ -12,10 +12,13 @@ from edge_agent.bundle import read_bundle
 from edge_agent.devices import open_accelerator
 from edge_agent.errors import IncompatibleError, VerificationError
 from edge_agent.runtime.executor import LoadedModel, Runtime
-from edgectl.building import Build, build
+from edgectl.building import Build, build, build_integer
 from edgectl.bundle import write_bundle
 from edgectl.golden import exact_values, rounded_again
+from edgectl.graph import Model, Node
 from edgectl.interpreter import interpret
+from edgectl.operators.base import TensorType
+from edgectl.operators.integer import IntegerConvolution
 from edgectl.operators.layout import Pack
 from edgectl.quantize.calibration import synthetic_images
 from tests.edgectl.quantize.networks import NETWORKS
@@ -102,3 +105,21 @@ def test_values_behind_a_float_operator_are_not_compared_by_digest() -> None:
     assert set(residual.manifest["golden"]["integers"]) == set(read_bundle(residual.data).plan.observed)
     assert not rounded_again(build(NETWORKS["dense"]()).integer_model)
     assert residual.manifest["golden"]["outputs"]["fc"]["atol"] == 1e-4
+
+
+def test_an_integer_model_without_float_ends_runs_too() -> None:
+    """Its int8 input goes to the accelerator, and its int8 output comes from there."""
+    rng = np.random.default_rng(0)
+    operator = IntegerConvolution(padding=(1, 1, 1, 1), shift=7)
+    parameters = {
+        "w": rng.integers(-9, 10, (20, 20, 3, 3), dtype=np.int8),
+        "b": rng.integers(-99, 99, 20, dtype=np.int32),
+    }
+    nodes = (Node("y", operator, ("x", "w", "b")), Node("z", operator, ("y", "w", "b", "x")))
+    model = Model("integers", {"x": TensorType((1, 20, 9, 7), "int8")}, nodes, parameters, ("y", "z"))
+    loaded = load(build_integer(model).data)
+    loaded.self_test()
+    x = {"x": rng.integers(-127, 128, (1, 20, 9, 7), dtype=np.int8)}
+    outputs = loaded.infer(x).outputs
+    for name, expected in interpret(model, x).items():
+        np.testing.assert_array_equal(outputs[name], expected)

@@ -136,12 +136,34 @@ class _Builder:
         self.observed: list[str] = []
 
     def steps(self) -> list[CpuStep | AcceleratorStep]:
-        return [
-            self._accelerator_step(number, group)
-            if group[0].name in self._on_accelerator
-            else self._cpu_step(number, group)
-            for number, group in enumerate(self._groups())
-        ]
+        packs = [self._packing(name) for name in self._model.inputs if self._read_elsewhere(name, set(), True)]
+        unpacks = [self._unpacking(name) for name in self._model.outputs if name in self._on_accelerator]
+        steps: list[CpuStep | AcceleratorStep] = []
+        if packs:
+            steps.append(self._layout_step("inputs", packs))
+        for number, group in enumerate(self._groups()):
+            accelerated = group[0].name in self._on_accelerator
+            steps.append(self._accelerator_step(number, group) if accelerated else self._cpu_step(number, group))
+        if unpacks:
+            steps.append(self._layout_step("outputs", unpacks))
+        return steps
+
+    def _packing(self, value: str) -> Node:
+        return Node(packed(value), self._pack, (value,), value)
+
+    def _unpacking(self, value: str) -> Node:
+        return Node(value, Unpack(self._types[value].shape[1]), (packed(value),), value)
+
+    def _layout_step(self, name: str, nodes: list[Node]) -> CpuStep:
+        """A step that only changes layouts, at the model's own inputs or outputs."""
+        inputs = {
+            value: self._types[value] if value in self._types else self._pack.infer(self._types[node.name])
+            for node in nodes
+            for value in node.inputs
+        }
+        outputs = tuple(node.name for node in nodes)
+        self.observed += outputs
+        return CpuStep(Model(name, inputs, tuple(nodes), {}, outputs))
 
     def _groups(self) -> list[list[Node]]:
         """Sets of nodes on one side that can run together, in order: acyclic by construction."""
@@ -195,7 +217,7 @@ class _Builder:
                 if name in inside or name in self._model.parameters or name in unpacks:
                     continue
                 if name in self._on_accelerator:
-                    unpacks[name] = Node(name, Unpack(self._types[name].shape[1]), (packed(name),), name)
+                    unpacks[name] = self._unpacking(name)
                     inputs[packed(name)] = self._pack.infer(self._types[name])
                 else:
                     inputs[name] = self._types[name]

@@ -99,7 +99,7 @@ class Assembler:
         index = self._append(instruction, Module.LOAD, tensor)
         if not self._dependences.knows(Module.LOAD, store):
             self._dependences.wait(index, self._dependences.latest(Module.COMPUTE))
-        self._dependences.write(index, memory, sram, sram + rows * (pad_left + columns + pad_right))
+        self._dependences.access(index, writes=[(memory, sram, sram + rows * (pad_left + columns + pad_right))])
 
     def _relay(self, store: int) -> None:
         """Make compute know that `store` is done, with a no-op where it does not, so that it can tell load."""
@@ -117,7 +117,7 @@ class Assembler:
             memory=Memory.ACC, sram_base=sram, dram_base=dram, y_size=1, x_size=elements, x_stride=elements
         )
         index = self._append(instruction, Module.COMPUTE, tensor)
-        self._dependences.write(index, Memory.OUT, sram, sram + elements)
+        self._dependences.access(index, writes=[(Memory.OUT, sram, sram + elements)])
 
     def _load_micro_ops(self, sram: int, dram: int, elements: int) -> None:
         instruction = Load(
@@ -129,17 +129,14 @@ class Assembler:
         """GEMM over the micro-ops `sequence`; the spans bound what it touches (a reset reads neither INP nor WGT)."""
         begin, end = self.micro_ops.place(sequence)
         index = self._append(replace(gemm, uop_bgn=begin, uop_end=end), Module.COMPUTE)
-        if inp is not None:
-            self._dependences.read(index, Memory.INP, *inp)
-        if wgt is not None:
-            self._dependences.read(index, Memory.WGT, *wgt)
-        self._dependences.write(index, Memory.OUT, *acc)
+        reads = [(memory, *span) for memory, span in ((Memory.INP, inp), (Memory.WGT, wgt)) if span is not None]
+        self._dependences.access(index, reads, [(Memory.OUT, *acc)])
 
     def alu(self, alu: Alu, sequence: bytes, acc: Span) -> None:
         """ALU operation over the micro-ops `sequence`, writing within `acc`."""
         begin, end = self.micro_ops.place(sequence)
         index = self._append(replace(alu, uop_bgn=begin, uop_end=end), Module.COMPUTE)
-        self._dependences.write(index, Memory.OUT, *acc)
+        self._dependences.access(index, writes=[(Memory.OUT, *acc)])
 
     def store(self, tensor: int, sram: int, dram: int, rows: int, columns: int, stride: int) -> None:
         """STORE of OUT: `rows` of `columns` elements, dense on chip, `stride` elements apart in DRAM."""
@@ -147,7 +144,7 @@ class Assembler:
             memory=Memory.OUT, sram_base=sram, dram_base=dram, y_size=rows, x_size=columns, x_stride=stride
         )
         index = self._append(instruction, Module.STORE, tensor)
-        self._dependences.read(index, Memory.OUT, sram, sram + rows * columns)
+        self._dependences.access(index, reads=[(Memory.OUT, sram, sram + rows * columns)])
         self._dependences.stored(index, tensor)
 
     def end_layer(self, name: str) -> None:

@@ -11,20 +11,16 @@ from edge_agent.vta.config import Config, Memory
 from edge_agent.vta.isa import Alu, AluOpcode, Gemm
 from edge_agent.vta.program import Role
 from edgectl.codegen.vta.assembler import Assembler, Span
-from edgectl.codegen.vta.layers import Activation, ConvolutionLayer, pack_bias, pack_weight
+from edgectl.codegen.vta.bias import bias_blocks, block_count, constant_input
+from edgectl.codegen.vta.buffers import BIAS_SLOTS
+from edgectl.codegen.vta.layers import Activation, ConvolutionLayer, pack_weight
 from edgectl.codegen.vta.loops import Base, Dimension, nests
 from edgectl.codegen.vta.slots import Slots
-from edgectl.codegen.vta.tiling import (
-    IDENTITY_ELEMENTS,
-    Problem,
-    Tiling,
-    choose_tiling,
-    residual_elements,
-    slot_elements,
-)
+from edgectl.codegen.vta.tiling import Problem, Tiling, buffers, choose_tiling
 from edgectl.errors import CompileError
 
 IDENTITY = "identity"
+CONSTANT_INPUT = "constant_input"
 MAXIMUM_IDENTITY_SHIFT = 6
 """An identity block holds 1 << shift, which must be an int8; the rest of a residual's shift is an ALU operation."""
 Range = tuple[int, int]
@@ -41,8 +37,14 @@ def problem_of(layer: ConvolutionLayer, config: Config) -> Problem:
         strides=layer.strides,
         dilation=layer.dilation,
         residual=layer.residual is not None,
+        bias_blocks=block_count(rounded_bias(layer), config.block),
         outer=layer.out.outer,
     )
+
+
+def rounded_bias(layer: ConvolutionLayer) -> np.ndarray:
+    """The layer's bias, int64 (O), with the half that makes its shift round."""
+    return layer.bias.astype(np.int64) + (1 << (layer.shift - 1) if layer.shift > 0 else 0)
 
 
 def packed_shape(activation: Activation, config: Config) -> tuple[int, ...]:
@@ -107,25 +109,24 @@ class ConvolutionEmitter:
         self._residual = declare(layer.residual) if layer.residual is not None else None
         self._out = declare(layer.out)
         self._weight = assembler.constant(f"{layer.name}.weight", Memory.WGT, pack_weight(layer.weight, config.block))
-        rounding = 1 << (layer.shift - 1) if layer.shift > 0 else 0
-        self._bias_values = pack_bias(layer.bias.astype(np.int64) + rounding, config.batch, config.block).astype(
-            np.int32
-        )
-        self._has_bias = bool(self._bias_values.any())
-        if self._has_bias:
-            self._bias = assembler.constant(f"{layer.name}.bias", Memory.ACC, self._bias_values)
-        kept = residual_elements(self._problem, self._tiling)
-        self._residual_base = config.depth(Memory.INP) - kept
-        self._inp_slots = Slots(self._residual_base, self._tiling.inp_slots)
-        self._wgt_slots = Slots(config.depth(Memory.WGT) - IDENTITY_ELEMENTS, self._tiling.wgt_slots)
-        self._acc_size = slot_elements(config, Memory.ACC, self._tiling.acc_slots)
+        if self._problem.bias_blocks:
+            blocks = bias_blocks(rounded_bias(layer), self._problem.bias_blocks, config.block)
+            self._bias = assembler.constant(f"{layer.name}.bias", Memory.WGT, blocks)
+        self._buffers = buffers(self._problem, self._tiling, config)
+        self._inp_slots = Slots(self._buffers.inp_slot, self._tiling.inp_slots)
+        self._wgt_slots = Slots(self._buffers.wgt_slot, self._tiling.wgt_slots)
+        self._bias_slots = Slots(self._buffers.bias_slot, BIAS_SLOTS)
 
     def emit(self) -> None:
         """Append the layer's instructions."""
         if self._residual is not None:
             self._load_identity()
+        if self._problem.bias_blocks:
+            element = constant_input(self._config.batch, self._config.block)
+            tensor = self._assembler.constant(CONSTANT_INPUT, Memory.INP, element)
+            self._assembler.load(Memory.INP, tensor, self._buffers.constant, 0, 1, 1, 1)
         for number, tile in enumerate(self._tiles()):
-            acc = (number % self._tiling.acc_slots) * self._acc_size
+            acc = (number % self._tiling.acc_slots) * self._buffers.acc_slot
             self._emit_tile(tile, acc)
         self._assembler.end_layer(self._layer.name)
 
@@ -148,20 +149,18 @@ class ConvolutionEmitter:
         blocks = np.eye(block, dtype=np.int8)[None] << shifts[:, None, None].astype(np.int8)
         tensor = self._assembler.constant(IDENTITY, Memory.WGT, blocks.astype(np.int8))
         shift = min(max(self._layer.residual_shift, 0), MAXIMUM_IDENTITY_SHIFT)
-        self._assembler.load(Memory.WGT, tensor, self._identity, shift, 1, 1, 1)
-
-    @property
-    def _identity(self) -> int:
-        return self._config.depth(Memory.WGT) - IDENTITY_ELEMENTS
+        self._assembler.load(Memory.WGT, tensor, self._buffers.identity, shift, 1, 1, 1)
 
     def _emit_tile(self, tile: Tile, acc: int) -> None:
         span = (acc, acc + tile.elements)
         self._reset(span)
         if self._residual is not None:
             self._add_residual(tile, span)
+        if self._problem.bias_blocks:
+            self._add_bias(tile, span)
         for ins in _ranges(self._problem.in_blocks, self._tiling.in_blocks):
             self._multiply(tile, ins, span)
-        self._finish(tile, span)
+        self._finish(span)
         self._store(tile, acc)
 
     def _reset(self, span: Span) -> None:
@@ -200,7 +199,7 @@ class ConvolutionEmitter:
         """ACC = residual << residual_shift: a GEMM with an identity block, then the rest of the shift."""
         layer, problem = self._layer, self._problem
         assert self._residual is not None
-        base = self._residual_base
+        base = self._buffers.residual
         height, width = problem.out_size
         for block in range(tile.blocks):
             row = ((tile.n * problem.out_blocks + tile.outs[0] + block) * height + tile.rows[0]) * width + tile.columns[
@@ -212,10 +211,10 @@ class ConvolutionEmitter:
         dimensions = _divided(Dimension(tile.elements, 1, 1, 0))
         self._gemm(
             dimensions,
-            Base(span[0], base, self._identity),
+            Base(span[0], base, self._buffers.identity),
             span,
             (base, base + tile.elements),
-            (self._identity, self._identity + 1),
+            (self._buffers.identity, self._buffers.identity + 1),
         )
         if layer.residual_shift < 0:
             self._alu_immediate(AluOpcode.ADD, 1 << (-layer.residual_shift - 1), span)
@@ -302,16 +301,25 @@ class ConvolutionEmitter:
                 pad_right,
             )
 
-    def _finish(self, tile: Tile, span: Span) -> None:
-        """Bias (which carries the rounding), shift, clip."""
+    def _add_bias(self, tile: Tile, span: Span) -> None:
+        """Accumulate the bias, which carries the rounding: bias blocks times the constant input element."""
+        constant, count = self._buffers.constant, self._problem.bias_blocks
+        base, present = self._bias_slots.take(tile.outs)
+        base += self._buffers.bias
+        if not present:
+            blocks = tile.blocks * count
+            self._assembler.load(Memory.WGT, self._bias, base, tile.outs[0] * count, 1, blocks, blocks)
+        dimensions = (
+            Dimension(count, 0, 0, 1),
+            Dimension(tile.blocks, tile.height * tile.width, 0, count),
+            *_divided(Dimension(tile.height * tile.width, 1, 0, 0)),
+        )
+        wgt = (base, base + tile.blocks * count)
+        self._gemm(dimensions, Base(span[0], constant, base), span, (constant, constant + 1), wgt)
+
+    def _finish(self, span: Span) -> None:
+        """Shift and clip."""
         layer = self._layer
-        if self._has_bias:
-            bias = span[0] + self._acc_size - tile.blocks
-            self._assembler.load_accumulator(self._bias, bias, tile.outs[0], tile.blocks)
-            pixels = tile.height * tile.width
-            dimensions = (Dimension(tile.blocks, pixels, 1, 0), *_divided(Dimension(pixels, 1, 0, 0)))
-            for nest in nests(dimensions, Base(span[0], bias, 0), self._config):
-                self._alu(AluOpcode.ADD, nest.micro_ops, nest.outer, nest.inner, span)
         if layer.shift:
             self._alu_immediate(AluOpcode.SHR, layer.shift, span)
         self._alu_immediate(AluOpcode.MAX, layer.low, span)
@@ -357,7 +365,7 @@ class ConvolutionEmitter:
             self._assembler.store(self._out, acc + block * pixels, row, tile.height, tile.width, width)
 
 
-LINEAR_MICRO_OPS = 16
+LINEAR_MICRO_OPS = 56
 
 
 def _divided(dimension: Dimension) -> tuple[Dimension, ...]:

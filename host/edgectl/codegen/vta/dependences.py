@@ -8,11 +8,15 @@ but since both the pushing and the popping instructions come in increasing order
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from edge_agent.vta.config import Config, Memory
 from edge_agent.vta.schedule import Module
 
+Area = tuple[Memory, int, int]
+"""[begin, end) of an on-chip memory."""
 Clock = tuple[int, int, int]
 """Per module, the latest instruction known to be complete (-1: none)."""
 
@@ -69,15 +73,19 @@ class Dependences:
         self._knowledge[module] = (clock[0], clock[1], clock[2])
         self._clocks[index] = self._knowledge[module]
 
-    def read(self, index: int, memory: Memory, begin: int, end: int) -> None:
-        """Instruction `index` reads [begin, end) of an on-chip memory."""
-        self.wait(index, int(self._writer[memory][begin:end].max()))
-        self._reader[memory][begin:end] = index
-
-    def write(self, index: int, memory: Memory, begin: int, end: int) -> None:
-        """Instruction `index` overwrites [begin, end) of an on-chip memory."""
-        self.wait(index, int(self._reader[memory][begin:end].max()))
-        self._writer[memory][begin:end] = index
+    def access(self, index: int, reads: Sequence[Area] = (), writes: Sequence[Area] = ()) -> None:
+        """Instruction `index`, the latest of all, reads and overwrites these areas: order it after what conflicts."""
+        conflicts = [int(self._writer[memory][begin:end].max()) for memory, begin, end in reads]
+        conflicts += [int(self._reader[memory][begin:end].max()) for memory, begin, end in writes]
+        # The latest of each module stands for the earlier ones; an instruction can take one token from each.
+        for module in Module:
+            theirs = [other for other in conflicts if other >= 0 and self._modules[other] == module]
+            if theirs:
+                self.wait(index, max(theirs))
+        for memory, begin, end in reads:
+            self._reader[memory][begin:end] = index
+        for memory, begin, end in writes:
+            self._writer[memory][begin:end] = index
 
     def stored(self, index: int, tensor: int) -> None:
         """STORE `index` writes DRAM tensor `tensor`."""

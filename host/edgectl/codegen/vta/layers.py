@@ -66,9 +66,3 @@ def pack_weight(weight: np.ndarray, block: int) -> np.ndarray:
     full = np.pad(weight, missing)
     tiles = full.reshape(full.shape[0] // block, block, full.shape[1] // block, block, kernel_h, kernel_w)
     return np.ascontiguousarray(tiles.transpose(0, 2, 4, 5, 1, 3))
-
-
-def pack_bias(bias: np.ndarray, batch: int, block: int) -> np.ndarray:
-    """int32 (O) -> (ceil(O/block), batch, block), one accumulator element per output block; zero-filled."""
-    full = np.pad(bias, (0, -len(bias) % block)).reshape(-1, 1, block)
-    return np.ascontiguousarray(np.broadcast_to(full, (full.shape[0], batch, block)))

@@ -14,7 +14,7 @@ from edge_agent.vta.isa import encode_micro_ops
 
 REENTRY_CYCLES = 8
 """What one more pass through the micro-op list costs, beside its micro-ops."""
-PREFERRED_MICRO_OPS = 48
+PREFERRED_MICRO_OPS = 56
 """Lists up to this length are taken to save passes; longer ones only where nothing shorter works."""
 HAZARD_DISTANCE = 3
 """Two updates of one accumulator element must be at least this many micro-ops apart (vta-facts 3.8)."""

@@ -8,9 +8,9 @@ from collections.abc import Hashable
 class Slots:
     """Least recently used slot first. Contents are known by any hashable key."""
 
-    def __init__(self, depth: int, count: int) -> None:
-        """`count` slots of `depth` // `count` elements each."""
-        self._size = depth // count
+    def __init__(self, size: int, count: int) -> None:
+        """`count` slots of `size` elements each."""
+        self._size = size
         self._contents: dict[int, Hashable] = dict.fromkeys(range(count))
 
     def take(self, key: Hashable) -> tuple[int, bool]:

@@ -9,6 +9,7 @@ from itertools import combinations
 from math import prod
 
 from edge_agent.vta.config import Config, Memory
+from edgectl.codegen.vta.buffers import Buffers, divide
 from edgectl.codegen.vta.loops import HAZARD_DISTANCE
 from edgectl.codegen.vta.slots import Slots
 from edgectl.errors import CompileError
@@ -38,6 +39,7 @@ class Problem:
     strides: tuple[int, int]
     dilation: tuple[int, int]
     residual: bool
+    bias_blocks: int
     outer: int
 
     @property
@@ -82,29 +84,19 @@ def _even_splits(extent: int) -> list[int]:
     return divisors if len(divisors) > 3 or extent < 4 else _splits(extent)
 
 
-def slot_elements(config: Config, memory: Memory, slots: int, reserved: int = 0) -> int:
-    """Elements of each of `slots` equal parts of a memory whose last `reserved` elements are kept apart."""
-    return (config.depth(memory) - reserved) // slots
-
-
-IDENTITY_ELEMENTS = 1
-"""WGT elements kept for the identity block that adds residuals."""
-
-
-def residual_elements(problem: Problem, tiling: Tiling) -> int:
-    """INP elements kept for the residual's tile, which is loaded once for each output tile."""
-    return tiling.out_blocks * tiling.rows * tiling.columns if problem.residual else 0
+def buffers(problem: Problem, tiling: Tiling, config: Config) -> Buffers:
+    """The areas of the on-chip memories under `tiling`."""
+    residual = tiling.out_blocks * tiling.rows * tiling.columns if problem.residual else 0
+    slots = (tiling.inp_slots, tiling.wgt_slots, tiling.acc_slots)
+    return divide(config, slots, residual, tiling.out_blocks * problem.bias_blocks)
 
 
 def _fits(problem: Problem, tiling: Tiling, config: Config) -> bool:
     inp = tiling.in_blocks * problem.in_rows(tiling.rows) * problem.in_columns(tiling.columns)
     wgt = tiling.in_blocks * tiling.out_blocks * problem.kernel[0] * problem.kernel[1]
     acc = tiling.out_blocks * tiling.rows * tiling.columns
-    return (
-        inp <= slot_elements(config, Memory.INP, tiling.inp_slots, residual_elements(problem, tiling))
-        and wgt <= slot_elements(config, Memory.WGT, tiling.wgt_slots, IDENTITY_ELEMENTS)
-        and acc + tiling.out_blocks <= slot_elements(config, Memory.ACC, tiling.acc_slots)
-    )
+    areas = buffers(problem, tiling, config)
+    return inp <= areas.inp_slot and wgt <= areas.wgt_slot and acc <= areas.acc_slot
 
 
 def _cycles(problem: Problem, tiling: Tiling, config: Config) -> float:
@@ -132,7 +124,7 @@ def _cycles(problem: Problem, tiling: Tiling, config: Config) -> float:
         + wgt_elements * config.element_bytes(Memory.WGT)
     ) / BUS_BYTES_PER_CYCLE + loads * CYCLES_PER_LOAD
     gemm = out_elements * (problem.in_blocks * problem.kernel[0] * problem.kernel[1] + 1 + extra)
-    compute = gemm + 8 * out_elements + pixels * outs * ins * CYCLES_PER_TILE
+    compute = gemm + (6 + problem.bias_blocks) * out_elements + pixels * outs * ins * CYCLES_PER_TILE
     store = out_elements * config.element_bytes(Memory.OUT) / BUS_BYTES_PER_CYCLE + pixels * outs * CYCLES_PER_LOAD
     overlap = (
         (tiling.inp_slots > 1 or inp_stays)
@@ -193,7 +185,7 @@ def _slot_combinations(problem: Problem, tiling: Tiling) -> set[tuple[int, int, 
     order = (
         ((p, g) for g in groups for p in pixels) if tiling.weights_outer else ((p, g) for p in pixels for g in groups)
     )
-    inp, wgt = Slots(tiling.inp_slots, tiling.inp_slots), Slots(tiling.wgt_slots, tiling.wgt_slots)
+    inp, wgt = Slots(1, tiling.inp_slots), Slots(1, tiling.wgt_slots)
     met = set()
     for number, (pixel, group) in zip(range(8), order, strict=False):
         for step in steps:

@@ -175,12 +175,12 @@ def test_layers_larger_than_the_buffers(
 def test_padding_rows_are_not_multiplied() -> None:
     operator = IntegerConvolution(padding=(1, 1, 1, 1), shift=8)
     case = Case(0, operator, (16, 16), (8, 8), (3, 3), False, 1, DEFAULT_CONFIG)
-    # 9 taps x 64 pixels, less the top and bottom rows' three taps that lie in the padding.
-    assert case.program().counters.gemm_counter == 9 * 64 - 2 * 3 * 8
+    # 9 taps x 64 pixels, less the top and bottom rows' three taps that lie in the padding, and one for the bias.
+    assert case.program().counters.gemm_counter == 9 * 64 - 2 * 3 * 8 + 64
 
 
 def test_weights_are_loaded_once_where_they_fit() -> None:
     operator = IntegerConvolution(padding=(1, 1, 1, 1), shift=8)
     counters = Case(0, operator, (32, 32), (8, 8), (3, 3), False, 1, DEFAULT_CONFIG).program().counters
-    assert counters.wgt_load_nbytes == 32 * 32 * 9
+    assert counters.wgt_load_nbytes == 32 * 32 * 9 + 2 * 16 * 16
     assert counters.out_store_nbytes == 32 * 64

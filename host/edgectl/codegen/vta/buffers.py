@@ -1,0 +1,46 @@
+"""How a layer's tiling divides the on-chip memories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge_agent.vta.config import Config, Memory
+
+BIAS_SLOTS = 2
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """First elements and sizes of the areas of INP, WGT and ACC.
+
+    INP: slots for input tiles, one residual tile, the constant element that biases are multiplied with.
+    WGT: slots for weight tiles, two slots for bias blocks, the identity block that adds residuals.
+    ACC (and OUT): slots for output tiles.
+    """
+
+    inp_slot: int
+    residual: int
+    constant: int
+    wgt_slot: int
+    bias: int
+    bias_slot: int
+    identity: int
+    acc_slot: int
+
+
+def divide(config: Config, slots: tuple[int, int, int], residual_elements: int, bias_elements: int) -> Buffers:
+    """Divide the memories into `slots` (INP, WGT, ACC) and what a tile needs beside them, in elements."""
+    constant = config.depth(Memory.INP) - 1
+    residual = constant - residual_elements
+    identity = config.depth(Memory.WGT) - 1
+    bias = identity - BIAS_SLOTS * bias_elements
+    return Buffers(
+        inp_slot=residual // slots[0],
+        residual=residual,
+        constant=constant,
+        wgt_slot=bias // slots[1],
+        bias=bias,
+        bias_slot=bias_elements,
+        identity=identity,
+        acc_slot=config.depth(Memory.ACC) // slots[2],
+    )

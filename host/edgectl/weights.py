@@ -48,11 +48,11 @@ class WeightsStore:
     mirror: str = ""
     downloader: Downloader = field(default_factory=Downloader)
 
-    @classmethod
-    def from_environment(cls) -> WeightsStore:
+    @staticmethod
+    def from_environment() -> WeightsStore:
         """EDGECTL_CACHE is the cache folder (default: the user's cache directory), EDGECTL_MIRROR a base URL."""
         folder = os.environ.get("EDGECTL_CACHE") or platformdirs.user_cache_dir("edgectl")
-        return cls(Path(folder).expanduser() / "weights", os.environ.get("EDGECTL_MIRROR", ""))
+        return _store(Path(folder).expanduser() / "weights", os.environ.get("EDGECTL_MIRROR", ""))
 
     def fetch(self, entry: zoo.ZooEntry) -> tuple[dict[str, np.ndarray], str]:
         """Parameters of `entry` and the URL that they came from, Gluon's store first.
@@ -145,9 +145,9 @@ def _unpack(archive: Path, member: str, target: Path, sha1: str, url: str) -> No
 
 
 @functools.cache
-def _process_store() -> WeightsStore:
-    """One store per process, so that a host that did not answer is asked once."""
-    return WeightsStore.from_environment()
+def _store(cache: Path, mirror: str) -> WeightsStore:
+    """One store per place and process, so that a host that did not answer is asked once."""
+    return WeightsStore(cache, mirror)
 
 
 def resolve_weights(
@@ -166,7 +166,7 @@ def resolve_weights(
     if entry.parameters is not None:
         return model, WeightsReport("pretrained", "ships with edgectl")
     try:
-        parameters, source = (store or _process_store()).fetch(entry)
+        parameters, source = (store or WeightsStore.from_environment()).fetch(entry)
     except UnreachableError as error:
         if choice == "auto" and simulated:
             return random_model(model, seed, str(error))

@@ -38,7 +38,7 @@ def test_the_demo_model_recognises_real_test_images() -> None:
     with np.load(SHARED / "cifar10_evaluation.npz") as data:
         pixels = (data["x"] / 255 - how.mean) / how.std
         scores = interpret_images(model, pixels.transpose(0, 3, 1, 2).astype(np.float32))
-        assert (scores.argmax(axis=1) == data["y"]).mean() > 0.88
+        assert (scores.argmax(axis=1) == data["y"]).mean() > 0.9
 
 
 def test_a_checkpoint_brings_its_weights() -> None:

@@ -61,7 +61,7 @@ def choose(name: str, key: str | None = None) -> Choice:
     """
     host, separator, port = name.rpartition(":")
     if separator:
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        if not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65536:
             raise UsageError(f"'{name}' is not HOST:PORT")
         return RemoteChoice(
             Address(host.strip("[]"), int(port)), os.environ.get("EDGECTL_KEY", "") if key is None else key

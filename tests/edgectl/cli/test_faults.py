@@ -172,7 +172,9 @@ def test_a_deploy_killed_during_the_upload(edgectl: Edgectl, demo_board: Simulat
     code = (
         "import os\nfrom edgectl.boards import client\nclient.CHUNK_BYTES = 1000\n"
         "from edgectl.stages import Stages\n"
-        "Stages.progress = lambda self, done, total: self._current == 'upload' and done > 5000 and os.kill(os.getpid(), 9)\n"
+        "def progress(self, done, total):\n"
+        "    if self._current == 'upload' and done > 5000:\n        os.kill(os.getpid(), 9)\n"
+        "Stages.progress = progress\n"
         "from edgectl.cli import main\nmain()\n"
     )
     process = spawn("deploy", DEMO, "--shape", "3,40,40", code=code)

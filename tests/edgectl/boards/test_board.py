@@ -1,0 +1,121 @@
+"""What a board makes of images, outputs and bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgectl.boards.board import Board, best_classes, bundle_bytes, model_inputs, preprocessing_of
+from edgectl.building import Build
+from edgectl.errors import (
+    IncompatibleError,
+    UnreachableError,
+    UsageError,
+    VerificationError,
+)
+from edgectl.images import DEFAULT_IMAGE, load_image
+from edgectl.simulated_board import SimulatedBoard
+
+
+def manifest(batch: int = 1, **changes: Any) -> dict[str, Any]:
+    how = {"resize": 32, "crop": [32, 32], "mean": [0.5] * 3, "std": [0.25] * 3, "channel_order": "RGB"}
+    inputs = [{"name": "data", "shape": [batch, 3, 32, 32], "dtype": "float32"}]
+    return {"inputs": inputs, "preprocessing": how, **changes}
+
+
+def test_best_classes_of_logits_and_of_probabilities() -> None:
+    logits = np.array([[0.0, 2.0, 1.0]], np.float32)
+    probabilities = np.exp(logits) / np.exp(logits).sum()
+    for scores in (logits, probabilities, logits.reshape(1, 3, 1, 1)):
+        top = best_classes(scores, ["a", "b"], 2)
+        assert [(score.index, score.label) for score in top] == [(1, "b"), (2, "class 2")]
+        assert [score.score for score in top] == pytest.approx([0.66524, 0.24473], abs=1e-5)
+
+
+def test_best_classes_of_the_first_sample_and_no_more_than_there_are() -> None:
+    scores = np.array([[5.0, 1.0], [1.0, 5.0]], np.float32)
+    assert [score.index for score in best_classes(scores, [], 10)] == [0, 1]
+
+
+def test_large_logits_do_not_overflow() -> None:
+    (top, _) = best_classes(np.array([[1e4, -1e4]], np.float32), [])
+    assert top.score == 1.0
+
+
+def test_a_batch_repeats_the_image() -> None:
+    inputs = model_inputs(manifest(batch=3), DEFAULT_IMAGE)["data"]
+    assert inputs.shape == (3, 3, 32, 32) and inputs.dtype == np.float32
+    expected = load_image(DEFAULT_IMAGE, preprocessing_of(manifest()))
+    np.testing.assert_array_equal(inputs, np.repeat(expected, 3, axis=0))
+
+
+def test_an_array_is_used_as_it_is() -> None:
+    array = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
+    np.testing.assert_array_equal(model_inputs(manifest(batch=2), array)["data"], array)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (
+            np.zeros((1, 3, 16, 16), np.float32),
+            r"float32\[1, 3, 16, 16\], the model's input 'data' float32\[1, 3, 32, 32\]",
+        ),
+        (np.zeros((1, 3, 32, 32)), "the image is float64"),
+    ],
+)
+def test_an_array_that_does_not_fit(array: np.ndarray, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        model_inputs(manifest(), array)
+
+
+def test_a_model_without_preprocessing_or_with_two_inputs_takes_no_photograph() -> None:
+    with pytest.raises(UsageError, match="--mean and --std"):
+        model_inputs(manifest(preprocessing=None), DEFAULT_IMAGE)
+    with pytest.raises(UsageError, match="give tensors"):
+        model_inputs(manifest(inputs=manifest()["inputs"] * 2), DEFAULT_IMAGE)
+
+
+def test_bundles_as_a_build_as_bytes_and_as_a_file(demo_build: Build, demo_bundle: Path) -> None:
+    assert bundle_bytes(demo_build) == bundle_bytes(demo_build.data) == bundle_bytes(demo_bundle) == demo_build.data
+    assert bundle_bytes(str(demo_bundle)) == demo_build.data
+
+
+def test_bad_bundles(tmp_path: Path, demo_build: Build) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        bundle_bytes(tmp_path / "none.bundle")
+    with pytest.raises(VerificationError, match="damaged"):
+        bundle_bytes(demo_build.data[:-100])
+
+
+def test_a_board_that_it_started_ends_with_a_failure(own_board: SimulatedBoard) -> None:
+    with pytest.raises(IncompatibleError, match="no model is live"), Board() as board:
+        assert board.simulated and board.profile == "sim"
+        board.run(DEFAULT_IMAGE)
+    assert own_board.find() is None
+    with pytest.raises(UnreachableError, match="not running"):
+        Board(start=False)
+
+
+def test_a_board_that_cannot_be_asked_is_ended(own_board: SimulatedBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgectl.boards.client.Connection.status", fail)
+    with pytest.raises(KeyboardInterrupt):
+        Board()
+    assert own_board.find() is None
+
+
+def test_a_board_by_its_address(demo_board: SimulatedBoard, demo_build: Build) -> None:
+    running = demo_board.find()
+    assert running is not None
+    with Board(str(running.address), key=running.state.key) as board:
+        assert not board.simulated and board.profile == "sim"
+        assert board.run(DEFAULT_IMAGE).top[0].label == "cat"
+        assert board.metrics_url == running.metrics_url
+    with pytest.raises(IncompatibleError, match="key"):
+        Board(str(running.address), key="sim:wrong")

@@ -1,0 +1,88 @@
+"""Stored images as a model's input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgectl.datasets import as_input, image_preprocessing, read_calibration, read_dataset
+from edgectl.errors import UsageError
+from edgectl.graph import Model, Preprocessing
+from edgectl.operators.base import TensorType
+
+HOW = Preprocessing(4, (4, 4), (0.5, 0.25, 0.0), (0.5, 0.25, 1.0))
+
+
+def model(preprocessing: Preprocessing | None = HOW) -> Model:
+    return Model("net", {"data": TensorType((1, 3, 4, 4))}, (), {}, (), preprocessing)
+
+
+def test_bytes_are_normalised_by_the_models_preprocessing() -> None:
+    images = np.zeros((2, 4, 4, 3), np.uint8)
+    images[1] = (255, 51, 102)
+    x = as_input(images, model())
+    assert x.shape == (2, 3, 4, 4) and x.dtype == np.float32
+    np.testing.assert_allclose(x[0, :, 0, 0], [-1, -1, 0], atol=1e-6)
+    np.testing.assert_allclose(x[1, :, 3, 3], [1, -0.2, 0.4], atol=1e-6)
+
+
+def test_bytes_of_another_size_are_resized() -> None:
+    images = np.full((1, 8, 12, 3), 255, np.uint8)
+    assert as_input(images, model()).shape == (1, 3, 4, 4)
+
+
+def test_floats_are_used_as_they_are() -> None:
+    images = np.random.default_rng(0).normal(size=(3, 3, 4, 4)).astype(np.float32)
+    assert as_input(images, model(None)) is images
+
+
+def test_bytes_without_preprocessing() -> None:
+    with pytest.raises(UsageError, match="--mean and --std"):
+        as_input(np.zeros((1, 4, 4, 3), np.uint8), model(None))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_number(value: float) -> None:
+    with pytest.raises(UsageError, match="not numbers"):
+        as_input(np.full((1, 3, 4, 4), value, np.float32), model())
+
+
+def test_limit_and_labels(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    images = np.arange(5 * 4 * 4 * 3, dtype=np.uint8).reshape(5, 4, 4, 3)
+    np.savez(path, x=images, y=np.arange(5))
+    dataset = read_dataset(path, 3)
+    np.testing.assert_array_equal(dataset.images, images[:3])
+    assert dataset.labels is not None and dataset.labels.tolist() == [0, 1, 2]
+    np.savez(path, x=images)
+    assert read_dataset(path).labels is None
+
+
+def test_calibration_from_a_folder_and_from_a_file_is_the_same(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 4, 4, 3), np.uint8)
+    (tmp_path / "deep").mkdir()
+    for index, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / "deep" / f"{index}.PNG")
+    (tmp_path / "notes.txt").write_text("not an image")
+    np.savez(tmp_path / "data.npz", x=pixels)
+    from_folder = read_calibration(tmp_path, model())
+    np.testing.assert_array_equal(from_folder, read_calibration(tmp_path / "data.npz", model()))
+    assert len(read_calibration(tmp_path, model(), limit=2)) == 2
+
+
+@pytest.mark.parametrize(("size", "resize"), [(32, 32), (224, 256), (299, 342), (128, 146)])
+def test_preprocessing_of_a_model_that_says_nothing(size: int, resize: int) -> None:
+    how = image_preprocessing((0.5,), (0.25,), (1, 3, size, size))
+    assert how == Preprocessing(resize, (size, size), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [((0.5, 0.5), (1.0,)), ((0.5,), (1.0, 1.0)), ((0.5,), (0.0,)), ((0.5,), (-1.0,)), ((np.inf,), (1.0,))],
+)
+def test_preprocessing_that_cannot_be(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    with pytest.raises(UsageError):
+        image_preprocessing(mean, std, (1, 3, 32, 32))

@@ -1,0 +1,77 @@
+"""From a source to a measurement, and what a failure on the way leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgectl.boards.board import Board
+from edgectl.boards.client import Connection
+from edgectl.deploying import compile_source, deploy
+from edgectl.errors import EdgectlError, IncompatibleError, UsageError, VerificationError
+from edgectl.images import DEFAULT_IMAGE
+from edgectl.simulated_board import SimulatedBoard
+from edgectl.sources import Source
+from edgectl.stages import Stages
+
+DEMO = "resnet20_cifar10"
+
+
+def test_the_measurement(session_board: SimulatedBoard) -> None:
+    stages = Stages()
+    measurement = deploy(Source(DEMO), number=2, repeat=3, top=2, stages=stages)
+    assert measurement.manifest["model"]["name"] == DEMO
+    assert len(measurement.bench.means) == 3 and len(measurement.bench.seconds) == 6
+    assert measurement.prediction.top[0].label == "cat" and len(measurement.prediction.top) == 2
+    assert measurement.timings == stages.seconds and set(stages.seconds) >= {"import", "upload", "measure"}
+    assert dict(measurement.bench.counters) == measurement.manifest["counters"]
+
+
+def test_another_board_is_compiled_for_by_its_profile(demo_board: SimulatedBoard) -> None:
+    running = demo_board.find()
+    assert running is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGECTL_KEY", running.state.key)
+        stages = Stages()
+        measurement = deploy(DEMO, str(running.address), stages=stages)
+    assert not measurement.simulated and measurement.profile == "sim" and measurement.board == str(running.address)
+    assert next(iter(stages.seconds)) == "connect" and "start the board" not in stages.seconds
+
+
+@pytest.mark.parametrize(
+    ("stage", "error"),
+    [("upload", EdgectlError("disk")), ("activate", VerificationError("wrong")), ("infer", IncompatibleError("x"))],
+)
+def test_a_failure_ends_the_board_that_was_started(
+    own_board: SimulatedBoard, monkeypatch: pytest.MonkeyPatch, stage: str, error: EdgectlError
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Connection, stage, fail)
+    with pytest.raises(type(error), match=str(error)):
+        deploy(DEMO)
+    assert own_board.find() is None
+
+
+def test_a_bad_image_is_found_before_the_work(own_board: SimulatedBoard, tmp_path: Path) -> None:
+    stages = Stages()
+    with pytest.raises(UsageError, match="there is no image"):
+        deploy(DEMO, image=tmp_path / "none.jpg", stages=stages)
+    assert stages.seconds == {} and own_board.find() is None
+
+
+def test_random_weights_are_marked(own_board: SimulatedBoard) -> None:
+    measurement = deploy(Source("resnet18_v1", "random", shape=(3, 32, 32), seed=3))
+    assert "meaningless" in measurement.banner
+    assert measurement.as_dict()["weights"]["source"] == "seed 3"
+    with Board(start=False) as board:
+        assert board.run(DEFAULT_IMAGE).top == measurement.prediction.top
+
+
+def test_the_bundle_says_where_it_came_from() -> None:
+    build, prepared = compile_source(Source(DEMO), "pynq", Stages())
+    assert build.manifest["board"] == "pynq" and build.manifest["cpu"]["machine"] == "armv7l"
+    assert build.manifest["model"]["parameters_sha256"] == prepared.origin["parameters_sha256"]
+    assert build.manifest["model"]["calibrated_on"] == "synthetic images"

@@ -39,14 +39,15 @@ HELP = """Put neural networks on FPGA boards that carry the VTA accelerator, and
 
 \b
 Try:
-  edgectl deploy resnet20_cifar10       compile, start a simulated board, run a photograph
-  edgectl run PHOTO.jpg                 classify with what is deployed
-  edgectl bench --number 10 --repeat 3  measure it
-  edgectl status                        what is live, and where its metrics are
-  edgectl stop                          end the simulated board
+  edgectl deploy resnet20_cifar10   compile, start a simulated board, classify
+  edgectl run PHOTO.jpg             classify with what is deployed
+  edgectl bench --repeat 3          measure it
+  edgectl status                    what is live, where its metrics are
+  edgectl stop                      end the simulated board
 
 \b
-Exit codes: 0 ok, 1 failure, 2 usage, 3 unreachable, 4 incompatible, 5 verification failed, 6 busy, 124 timeout."""
+Exit codes: 0 ok, 1 failure, 2 usage, 3 unreachable, 4 incompatible,
+            5 verification failed, 6 busy, 124 timeout, 130 interrupted."""
 
 
 def verb_functions() -> dict[str, Callable[..., None]]:

@@ -31,6 +31,7 @@ def test_help_begins_with_examples(edgectl: Edgectl) -> None:
     assert "Exit codes: 0 ok, 1 failure, 2 usage, 3 unreachable" in result.out
     for verb in VERBS:
         assert f"\n  {verb} " in result.out
+    assert "..." not in result.out.partition("Commands:")[2] and max(map(len, result.out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("verb", VERBS)

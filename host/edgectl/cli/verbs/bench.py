@@ -36,7 +36,7 @@ def bench(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Measure repeated inference: mean, deviation and percentiles per sample, and the VTA counters.
+    """Measure repeated inference: latency per sample, VTA counters.
 
     \b
     edgectl bench --number 10 --repeat 3

@@ -6,7 +6,7 @@ from edgectl.cli.options import JsonOption
 
 
 def boards(json: JsonOption = False) -> None:
-    """The kinds of board that models can be compiled for, and the simulated ones that run."""
+    """Kinds of board to compile for, and the simulated ones that run."""
     from edgectl.boards.listing import list_boards
     from edgectl.cli.terminal import output, print_json, table
 

@@ -35,7 +35,7 @@ def deploy(
     top: TopOption = 5,
     json: JsonOption = False,
 ) -> None:
-    """Compile a model, put it on a board, check it, and run a photograph.
+    """Compile a model, put it on a board, check it, run a photograph.
 
     \b
     edgectl deploy resnet20_cifar10

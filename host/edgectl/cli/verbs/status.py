@@ -6,7 +6,7 @@ from edgectl.cli.options import BoardOption, JsonOption
 
 
 def status(board: BoardOption = "sim", json: JsonOption = False) -> None:
-    """What is live on a board, how it last ran, and where its metrics are."""
+    """What is live on a board, how it ran, where its metrics are."""
     from edgectl.boards.board import Board
     from edgectl.cli.terminal import output, print_json, table
 

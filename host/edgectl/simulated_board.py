@@ -19,6 +19,7 @@ import platformdirs
 from edge_agent.state_file import AgentState
 from edgectl.boards.client import Address, Connection
 from edgectl.errors import BusyError, DeadlineError, EdgectlError, UnreachableError
+from edgectl.interrupts import interrupts_deferred
 
 IDLE_SECONDS = 1800.0
 START_SECONDS = 60.0
@@ -138,28 +139,31 @@ class SimulatedBoard:
             "--idle-timeout",
             str(idle_seconds),
         ]
+        process: subprocess.Popen[bytes] | None = None
         try:
-            with self.log_file.open("wb") as log:
-                # A session of its own: neither Ctrl-C nor the end of this terminal reaches it.
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    cwd="/",
-                    env=_environment(),
-                )
-        except OSError as error:
-            raise EdgectlError(
-                f"the simulated board cannot be started: {error}; choose another directory for its state with "
-                "EDGECTL_STATE"
-            ) from error
-        try:
+            try:
+                # Interrupted within Popen, a process would run that nobody knows of.
+                with self.log_file.open("wb") as log, interrupts_deferred():
+                    # A session of its own: neither Ctrl-C nor the end of this terminal reaches it.
+                    process = subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,
+                        cwd="/",
+                        env=_environment(),
+                    )
+            except OSError as error:
+                raise EdgectlError(
+                    f"the simulated board cannot be started: {error}; choose another directory for its state with "
+                    "EDGECTL_STATE"
+                ) from error
             return self._await_ready(process)
         except BaseException:
-            process.kill()
-            process.wait()
+            if process is not None:
+                process.kill()
+                process.wait()
             raise
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> AgentState:

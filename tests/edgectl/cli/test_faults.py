@@ -60,7 +60,7 @@ def interrupt_in(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
                 time.sleep(0.05)  # a stage of less than the delay must not escape
 
     def ring(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     signal.signal(signal.SIGALRM, ring)
     monkeypatch.setattr(Stages, "stage", stage)

@@ -16,8 +16,8 @@ DEMO = "resnet20_cifar10"
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("run", ["run", "--top", "3"]),
-        ("bench", ["bench", "--number", "2", "--repeat", "2"]),
+        ("run", ["run", "--top", "1"]),
+        ("bench", ["bench", "--number", "2", "--repeat", "2", "--top", "1"]),
         ("status", ["status"]),
     ],
 )
@@ -30,7 +30,7 @@ def test_with_the_demo_model_live(
 
 
 def test_deploy(edgectl: Edgectl, session_board: SimulatedBoard) -> None:
-    result = edgectl("deploy", DEMO)
+    result = edgectl("deploy", DEMO, "--top", "1")
     assert result.code == 0
     check_golden("deploy", result.out)
     check_golden("deploy-messages", result.err)

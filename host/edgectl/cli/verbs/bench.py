@@ -15,6 +15,7 @@ from edgectl.cli.options import (
     SeedOption,
     ShapeOption,
     StdOption,
+    TopOption,
     WeightsOption,
     refuse_without_model,
     source_or_bundle,
@@ -34,6 +35,7 @@ def bench(
     mean: MeanOption = "",
     std: StdOption = "",
     seed: SeedOption = 0,
+    top: TopOption = 5,
     json: JsonOption = False,
 ) -> None:
     """Measure repeated inference: latency per sample, VTA counters.
@@ -56,7 +58,7 @@ def bench(
             from edgectl.deploying import deploy
 
             source = source_or_bundle(model, **options, batch=batch or 1)
-            measurement = deploy(source, board, image, number, repeat, stages=progress)
+            measurement = deploy(source, board, image, number, repeat, top, progress)
         else:
             refuse_without_model(**options)
             with Board(board, start=False) as opened:
@@ -66,7 +68,7 @@ def bench(
                         f"what is live was compiled for batches of {live['batch']}, not {batch}; name the model to "
                         f"deploy it again: edgectl bench {live['model']} --batch {batch}"
                     )
-                measurement = measure(opened, image, number, repeat, stages=progress)
+                measurement = measure(opened, image, number, repeat, top, progress)
     if json:
         show_warnings(measurement)
         print_json({**measurement.as_dict(), "number": number, "repeat": repeat})

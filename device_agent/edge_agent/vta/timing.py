@@ -7,18 +7,23 @@ prediction and is labelled as one everywhere.
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
 
 from edge_agent.vta.config import Config, Memory
-from edge_agent.vta.isa import Alu, Finish, Gemm, Instruction, Load, Store, decode_stream
+from edge_agent.vta.isa import Opcode, layout, opcodes
 from edge_agent.vta.program import Program
-from edge_agent.vta.schedule import COMMAND_QUEUE_DEPTH, Module, module_of
+from edge_agent.vta.replay import Timing, Trace, Wait, Work, replay
+from edge_agent.vta.schedule import Module
+
+__all__ = ["Parameters", "Sensitivity", "Timing", "Trace", "Wait", "predict", "sensitivity", "trace"]
 
 MICRO_OP_PORT_BYTES = 4
 """The port that loads micro-ops is 32 bits wide."""
+GEMM_CYCLES = 1
+ALU_CYCLES = 2
+"""Of one micro-op."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +42,13 @@ class Parameters:
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Predicted `cycles` of one run, and the cycles that each module was busy (the rest it waited)."""
+class Sensitivity:
+    """Predicted cycles where one parameter, at `value`, is half of that (rounded down, at least 1) or twice that."""
 
-    cycles: int
-    load_busy: int
-    compute_busy: int
-    store_busy: int
-
-    def seconds(self, clock_hz: int) -> float:
-        return self.cycles / clock_hz
+    parameter: str
+    value: int
+    halved: int
+    doubled: int
 
 
 DEFAULT_PARAMETERS = Parameters()
@@ -58,99 +60,77 @@ def predict(program: Program, bus_bytes: int, parameters: Parameters = DEFAULT_P
     Modules run in parallel and in order, wait for their tokens, and share the bus first come, first served; fetch
     hands out instructions in order and blocks on a full command queue.
     """
-    config = Config.parse(program.config)
-    return _Replay(decode_stream(program.instructions, config), config, bus_bytes, parameters).run()
+    return trace(program, bus_bytes, parameters).timing
 
 
-class _Replay:
-    def __init__(
-        self, instructions: Sequence[Instruction], config: Config, bus_bytes: int, parameters: Parameters
-    ) -> None:
-        self._config, self._bus_bytes, self._parameters = config, bus_bytes, parameters
-        self._queues: dict[Module, deque[tuple[Instruction, int]]] = {module: deque() for module in Module}
-        self._pending = deque(instructions)
-        self._tokens: dict[tuple[Module, Module], deque[int]] = {
-            (a, b): deque() for a in Module for b in Module if abs(a - b) == 1
-        }
-        self._free = dict.fromkeys(Module, 0)
-        self._busy = dict.fromkeys(Module, 0)
-        self._fetched = 0
-        self._bus_free = 0
+def trace(program: Program, bus_bytes: int, parameters: Parameters = DEFAULT_PARAMETERS) -> Trace:
+    """What `predict` replays, instruction by instruction: when each ran, and what its module waited for."""
+    return replay(_Stream(program).work(bus_bytes, parameters), parameters.fetch)
 
-    def run(self) -> Timing:
-        end = 0
-        self._fetch(0)
-        while ready := self._earliest():
-            start, module = ready
-            instruction, _ = self._queues[module].popleft()
-            for source in self._sources(instruction, module):
-                self._tokens[source, module].popleft()
-            finish = self._execute(instruction, start)
-            self._busy[module] += finish - start
-            self._free[module] = finish
-            for target in self._targets(instruction, module):
-                self._tokens[module, target].append(finish)
-            end = max(end, finish)
-            self._fetch(start)
-        return Timing(end, self._busy[Module.LOAD], self._busy[Module.COMPUTE], self._busy[Module.STORE])
 
-    def _fetch(self, now: int) -> None:
-        """Hand out instructions until one's queue is full; `now` is when room was made."""
-        while self._pending:
-            module = module_of(self._pending[0])
-            if len(self._queues[module]) >= COMMAND_QUEUE_DEPTH:
-                self._fetched = max(self._fetched, now)
-                return
-            self._fetched += self._parameters.fetch
-            self._queues[module].append((self._pending.popleft(), self._fetched))
+def sensitivity(
+    program: Program, bus_bytes: int, parameters: Parameters = DEFAULT_PARAMETERS
+) -> tuple[Sensitivity, ...]:
+    """Predicted cycles of a valid program with each of `parameters` in turn halved and doubled."""
+    stream = _Stream(program)
 
-    def _earliest(self) -> tuple[int, Module] | None:
-        """The module whose next instruction can start first, and when; None when nothing is left or can run."""
-        candidates: list[tuple[int, Module]] = []
-        for module, queue in self._queues.items():
-            if not queue:
-                continue
-            instruction, fetched = queue[0]
-            waits = [self._tokens[source, module] for source in self._sources(instruction, module)]
-            if all(waits):
-                heapq.heappush(candidates, (max(self._free[module], fetched, *(wait[0] for wait in waits)), module))
-        return candidates[0] if candidates else None
+    def cycles(name: str, value: int) -> int:
+        changed = replace(parameters, **{name: value})
+        return replay(stream.work(bus_bytes, changed), changed.fetch).timing.cycles
 
-    @staticmethod
-    def _sources(instruction: Instruction, module: Module) -> list[Module]:
-        return [Module(module + step) for step, flag in ((-1, instruction.pop_prev), (1, instruction.pop_next)) if flag]
+    return tuple(
+        Sensitivity(name, value, cycles(name, max(1, value // 2)), cycles(name, 2 * value))
+        for name, value in asdict(parameters).items()
+    )
 
-    @staticmethod
-    def _targets(instruction: Instruction, module: Module) -> list[Module]:
-        return [
-            Module(module + step) for step, flag in ((-1, instruction.push_prev), (1, instruction.push_next)) if flag
-        ]
 
-    def _execute(self, instruction: Instruction, start: int) -> int:
-        """When an instruction that starts at `start` is done."""
-        parameters = self._parameters
-        begin = start + parameters.instruction
-        if isinstance(instruction, Gemm | Alu):
-            passes = instruction.iter_out * instruction.iter_in
-            per_micro_op = 2 if isinstance(instruction, Alu) else 1
-            micro_ops = instruction.uop_end - instruction.uop_bgn
-            return begin + passes * (parameters.loop_entry + micro_ops * per_micro_op)
-        if isinstance(instruction, Load | Store) and instruction.x_size:
-            return self._transfer(instruction, begin)
-        assert isinstance(instruction, Load | Store | Finish)
-        return begin
+class _Stream:
+    """A program's instructions as columns int64 (n,), by field; 0 where an instruction has no such field."""
 
-    def _transfer(self, instruction: Load | Store, begin: int) -> int:
-        memory = instruction.memory if isinstance(instruction, Load) else Memory.OUT
-        element = self._config.element_bytes(memory)
-        width = MICRO_OP_PORT_BYTES if memory is Memory.UOP else self._bus_bytes
-        rows, columns = instruction.y_size, instruction.x_size
-        if rows == 1 or instruction.x_stride == columns:
-            rows, columns = 1, rows * columns
+    def __init__(self, program: Program) -> None:
+        self._config = Config.parse(program.config)
+        self._words = program.instructions
+        self._kinds = opcodes(self._words)
+
+    def _column(self, name: str, *kinds: Opcode) -> np.ndarray:
+        column = np.zeros(len(self._words), np.int64)
+        for kind in kinds:
+            rows = self._kinds == kind
+            column[rows] = layout(kind, self._config)[name].extract(self._words[rows])
+        return column
+
+    def work(self, bus_bytes: int, parameters: Parameters) -> Work:
+        """What each instruction costs."""
+        load, store = self._kinds == Opcode.LOAD, self._kinds == Opcode.STORE
+        memory = np.where(store, Memory.OUT, self._column("memory", Opcode.LOAD))
+        module = np.full(len(self._words), Module.COMPUTE, np.int64)
+        module[store] = Module.STORE
+        module[load & ((memory == Memory.INP) | (memory == Memory.WGT))] = Module.LOAD
+        latency, beats, padding = self._transfers(memory, bus_bytes, parameters)
+        flags = (self._column(name, *Opcode) != 0 for name in ("pop_prev", "pop_next", "push_prev", "push_next"))
+        before = parameters.instruction + latency + self._execution(parameters.loop_entry)
+        return Work(module, before, beats, padding, *flags)
+
+    def _execution(self, loop_entry: int) -> np.ndarray:
+        """Cycles of the micro-ops of GEMM and ALU instructions."""
+        names = ("iter_out", "iter_in", "uop_bgn", "uop_end")
+        outer, inner, begin, end = (self._column(name, Opcode.GEMM, Opcode.ALU) for name in names)
+        per_micro_op = np.where(self._kinds == Opcode.ALU, ALU_CYCLES, GEMM_CYCLES)
+        return outer * inner * (loop_entry + (end - begin) * per_micro_op)
+
+    def _transfers(
+        self, memory: np.ndarray, bus_bytes: int, parameters: Parameters
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Latency, beats and padding of LOAD and STORE, cycles; zero where nothing is moved."""
+        names = ("y_size", "x_size", "x_stride", "x_pad_0", "x_pad_1")
+        rows, columns, stride, left, right = (self._column(name, Opcode.LOAD, Opcode.STORE) for name in names)
+        padding = np.where(columns > 0, (left + right) * rows, 0)
+        together = (rows == 1) | (stride == columns)
+        columns = np.where(together, rows * columns, columns)
+        rows = np.where(together, 1, rows)
+        element = np.array([self._config.element_bytes(kind) for kind in Memory])[memory]
+        width = np.where(memory == Memory.UOP, MICRO_OP_PORT_BYTES, bus_bytes)
         beats = -(-columns * element // width)
-        bursts = rows * -(-beats // self._parameters.burst_beats)
-        # Latency is the module's own wait; only beats occupy the bus.
-        data = max(begin + bursts * self._parameters.burst_latency, self._bus_free)
-        self._bus_free = data + rows * beats
-        padded = (instruction.x_pad_0 + instruction.x_pad_1) * instruction.y_size
-        return self._bus_free + padded
+        # What needs no bytes (a no-op, another kind of instruction) has no columns, hence no beats and no bursts.
+        bursts = rows * -(-beats // parameters.burst_beats)
+        return bursts * parameters.burst_latency, rows * beats, padding

@@ -10,7 +10,7 @@ from edge_agent.vta.config import DEFAULT_CONFIG, Memory
 from edge_agent.vta.counters import Counters
 from edge_agent.vta.isa import Alu, AluOpcode, Finish, Gemm, Instruction, Load, Store, encode_stream
 from edge_agent.vta.program import Program
-from edge_agent.vta.timing import Parameters, Timing, predict
+from edge_agent.vta.timing import Parameters, Timing, predict, sensitivity
 
 GEMM = Gemm(reset=False, uop_bgn=0, uop_end=10, iter_out=3, iter_in=4)
 ALU = Alu(alu_opcode=AluOpcode.MAX, use_imm=True, imm=0, uop_bgn=0, uop_end=10, iter_out=3, iter_in=4)
@@ -19,8 +19,8 @@ WEIGHT = Load(memory=Memory.WGT, sram_base=0, dram_base=0, y_size=1, x_size=64, 
 OUTPUT = Store(sram_base=0, dram_base=0, y_size=1, x_size=64, x_stride=64)
 
 
-def timing(*instructions: Instruction, parameters: Parameters | None = None, bus_bytes: int = 8) -> Timing:
-    program = Program(
+def program(*instructions: Instruction) -> Program:
+    return Program(
         "test",
         DEFAULT_CONFIG.name,
         frozenset(),
@@ -31,7 +31,10 @@ def timing(*instructions: Instruction, parameters: Parameters | None = None, bus
         (),
         Counters(),
     )
-    return predict(program, bus_bytes, parameters or Parameters())
+
+
+def timing(*instructions: Instruction, parameters: Parameters | None = None, bus_bytes: int = 8) -> Timing:
+    return predict(program(*instructions), bus_bytes, parameters or Parameters())
 
 
 @pytest.mark.parametrize(
@@ -98,3 +101,21 @@ def test_each_parameter_counts() -> None:
     assert timing(INPUT, GEMM, parameters=Parameters(fetch=3)).cycles == base + 2
     assert timing(WEIGHT, parameters=Parameters(burst_latency=41)).cycles == timing(WEIGHT).cycles + 8
     assert timing(WEIGHT, parameters=Parameters(burst_beats=512)).cycles == timing(WEIGHT).cycles - 4 * 40
+
+
+def test_sensitivity_is_the_prediction_with_a_parameter_changed() -> None:
+    loads = [WEIGHT, INPUT, GEMM]
+    found = {entry.parameter: entry for entry in sensitivity(program(*loads), 8)}
+    assert set(found) == {"loop_entry", "instruction", "burst_latency", "burst_beats", "fetch"}
+    for name, entry in found.items():
+        assert entry.value == getattr(Parameters(), name)
+        halved, doubled = (Parameters(**{name: value}) for value in (entry.value // 2, 2 * entry.value))
+        assert entry.halved == timing(*loads, parameters=halved).cycles
+        assert entry.doubled == timing(*loads, parameters=doubled).cycles
+    assert found["burst_latency"].halved == timing(*loads).cycles - 9 * 20
+    assert found["burst_beats"].doubled == timing(*loads).cycles - 4 * 40
+
+
+def test_a_parameter_is_never_halved_to_nothing() -> None:
+    entry = next(e for e in sensitivity(program(WEIGHT), 8, Parameters(burst_beats=1)) if e.parameter == "burst_beats")
+    assert entry.halved == timing(WEIGHT, parameters=Parameters(burst_beats=1)).cycles

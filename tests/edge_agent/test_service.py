@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,14 +132,23 @@ def test_no_request_sees_a_mix(tmp_path: Path) -> None:
         assert agent.runtime.loaded == 1
 
 
-def test_a_full_queue_is_busy(agent: Board) -> None:
-    agent.deploy(bundle_bytes())
+def _fill_queue(agent: Board) -> list[threading.Thread]:
+    """Three requests held back: one that runs and the two that may wait."""
     agent.runtime.gate.clear()
     threads = [threading.Thread(target=_result, args=(agent,)) for _ in range(3)]
-    for thread in threads:
+    threads[0].start()
+    while not agent.runtime.threads:
+        time.sleep(0.001)
+    for thread in threads[1:]:
         thread.start()
     while b"edge_queue_requests 2.0" not in agent.metrics.page("")[0]:
-        pass
+        time.sleep(0.001)
+    return threads
+
+
+def test_a_full_queue_is_busy(agent: Board) -> None:
+    agent.deploy(bundle_bytes())
+    threads = _fill_queue(agent)
     with pytest.raises(BusyError, match="2 requests already wait"):
         agent.service.infer(ONES)
     agent.runtime.gate.set()
@@ -225,12 +235,7 @@ def test_a_failed_load_takes_no_place(agent: Board, monkeypatch: pytest.MonkeyPa
 def test_a_full_queue_does_not_keep_models_from_being_released(agent: Board) -> None:
     agent.deploy(bundle_bytes(bias=1))
     model = agent.service.load(read_bundle(bundle_bytes()))
-    agent.runtime.gate.clear()
-    waiting = [threading.Thread(target=_result, args=(agent,)) for _ in range(3)]
-    for thread in waiting:
-        thread.start()
-    while b"edge_queue_requests 2.0" not in agent.metrics.page("")[0]:
-        pass
+    waiting = _fill_queue(agent)
     releasing = threading.Thread(target=agent.service.unload, args=(model,))
     releasing.start()
     agent.runtime.gate.set()

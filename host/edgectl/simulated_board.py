@@ -77,8 +77,10 @@ class SimulatedBoard:
             try:
                 board.connect().close()
                 return board
-            except DeadlineError:
-                raise
+            except DeadlineError as error:
+                raise DeadlineError(
+                    f"the simulated board, process {state.pid}, runs but does not answer; end it with `edgectl stop`"
+                ) from error
             except UnreachableError:
                 # It may be ending at this moment; one that still runs has to be reported.
                 if state.is_running():

@@ -12,7 +12,7 @@ from edgectl.simulated_board import SimulatedBoard
 
 @dataclass(frozen=True)
 class BoardEntry:
-    """A board or a kind of board. `state` is running, stopped, compile only, or what is wrong."""
+    """A board or a kind of board. `state` is running, stopped, not answering or compile only."""
 
     name: str
     description: str
@@ -41,7 +41,7 @@ def _entry(name: str) -> BoardEntry:
             return BoardEntry(name, kind.description, kind.config, "stopped")
         with running.connect() as connection:
             live = connection.status()["live"]
-    except EdgectlError as error:
-        return BoardEntry(name, kind.description, kind.config, f"not answering: {error}")
+    except EdgectlError:
+        return BoardEntry(name, kind.description, kind.config, "not answering")
     model = live["model"] if live else ""
     return BoardEntry(name, kind.description, kind.config, "running", str(running.address), model, running.metrics_url)

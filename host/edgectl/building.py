@@ -17,6 +17,7 @@ from edge_agent.vta.program import Program
 from edge_agent.vta.program_file import write_program
 from edge_agent.vta.timing import predict
 from edge_agent.vta.verify import verify
+from edgectl.bounds import layer_bounds, network_bound
 from edgectl.bundle import write_bundle
 from edgectl.codegen.cpu import CONSTANTS_MEMBER, CpuCode, CpuTarget, compile_segments, cpu_target
 from edgectl.codegen.partition import AcceleratorStep, CpuStep, Fallback, Partition, partition
@@ -76,7 +77,7 @@ def build_integer(
     target = profile(board) if isinstance(board, str) else board
     config = target.vta
     with stages.stage("compile for VTA"):
-        parts = partition(integer, config)
+        parts = partition(integer, config, PROGRAM_ACROSS_LAYERS in target.features)
         programs = {
             step.name: compile_program(step.name, step.layers, step.outputs, config)
             for step in parts.steps
@@ -120,6 +121,8 @@ def _seal(
     types = integer.types()
     timings = [predict(program, board.bus_bytes) for program in programs.values()]
     cycles = sum(timing.cycles for timing in timings)
+    on_vta = [layer.name for program in programs.values() for layer in program.layers]
+    bounds = layer_bounds(integer, on_vta, board.vta)
     manifest = {
         "edgectl": VERSION,
         "agent_protocol": AGENT_PROTOCOL,
@@ -133,11 +136,15 @@ def _seal(
         "preprocessing": asdict(integer.preprocessing) if integer.preprocessing else None,
         "labels": list(integer.labels),
         "layers": {
-            "vta": [layer.name for program in programs.values() for layer in program.layers],
+            "vta": on_vta,
             "cpu_convolutions": [asdict(fallback) for fallback in parts.fallbacks],
         },
         "counters": sum((program.counters for program in programs.values()), Counters()).as_dict(),
         "predicted": {"vta_cycles": cycles, "clock_hz": board.clock_hz, "vta_seconds": cycles / board.clock_hz},
+        "bounds": {
+            "network": network_bound(integer, bounds).as_dict(),
+            "layers": {name: bound.as_dict() for name, bound in bounds.items()},
+        },
         "golden": golden,
     }
     return write_bundle(manifest, members)

@@ -13,6 +13,9 @@ from edge_agent.runtime.executor import Runtime
 from edgectl.building import Build, build
 from edgectl.frontends import zoo
 from edgectl.random_weights import random_parameters
+from edgectl.report.figures import figures_of
+from tests.edgectl.report.test_figures import check_figures
+from tests.edgectl.test_bounds import check_bounds_hold
 
 REFERENCE = {
     "inp_load_nbytes": 5_549_568,
@@ -48,6 +51,9 @@ def test_resnet18_moves_and_computes_less_than_the_reference_and_is_exact() -> N
     assert [fallback.layer for fallback in build.fallbacks] == ["resnetv10_conv0_fwd"]
     assert len(build.manifest["golden"]["integers"]) >= 3
     self_test(build)
+    check_bounds_hold(build)
+    bundle = read_bundle(build.data)
+    check_figures(figures_of(bundle), bundle)
 
 
 @pytest.mark.slow

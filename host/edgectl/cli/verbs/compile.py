@@ -34,6 +34,7 @@ def compile(
     std: StdOption = "",
     labels: LabelsOption = "",
     seed: SeedOption = 0,
+    report: Annotated[str, typer.Option("--report", help="Also write `edgectl report`'s page to this file.")] = "",
     json: JsonOption = False,
 ) -> None:
     """Compile a model for a kind of board, to a bundle in a file.
@@ -44,21 +45,28 @@ def compile(
     """
     from pathlib import Path
 
+    from edge_agent.bundle import read_bundle
     from edgectl.boards.choosing import check_profile
     from edgectl.cli import terminal
     from edgectl.deploying import compile_source
     from edgectl.errors import UsageError
     from edgectl.files import atomic_file
+    from edgectl.report.figures import figures_of
+    from edgectl.report.page import write_page
 
     kind = check_profile(board)
     if output and Path(output).is_dir():
         raise UsageError(f"--output {output} is a folder; give the path of a file")
+    if report and Path(report).is_dir():
+        raise UsageError(f"--report {report} is a folder; give the path of a file")
     source = source_of(model, weights, calibration, shape, mean, std, labels, batch, seed)
     with terminal.stages() as progress:
         build, prepared = compile_source(source, kind, progress)
     path = Path(output or f"{build.integer_model.name}.bundle")
     with atomic_file(path) as file:
         file.write(build.data)
+    if report:
+        write_page(figures_of(read_bundle(build.data)), Path(report))
     manifest = build.manifest
     terminal.notices(prepared.notices)
     terminal.banner(prepared.weights.banner)
@@ -74,6 +82,7 @@ def compile(
                 "counters": manifest["counters"],
                 "predicted": manifest["predicted"],
                 "layers": manifest["layers"],
+                **({"report": report} if report else {}),
             }
         )
         return
@@ -88,5 +97,7 @@ def compile(
         f"{terminal.milliseconds(manifest['predicted']['vta_seconds'] * 1e3)} there; look inside with: "
         f"edgectl inspect {path}"
     )
+    if report:
+        console.print(f"where that time goes: {report}", soft_wrap=True)
     for fallback in build.fallbacks:
         console.print(f"[dim]on the CPU: {fallback.layer}, {fallback.reason}[/dim]")

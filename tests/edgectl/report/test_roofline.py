@@ -1,0 +1,43 @@
+"""Where layers lie under the roof."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+from xml.etree import ElementTree
+
+import pytest
+
+from edgectl.report.figures import Figures
+from edgectl.report.roofline import peak, points, roofline
+from tests.edgectl.report import handmade
+
+
+def test_a_point() -> None:
+    figures = handmade.figures()
+    (point,) = points(figures)
+    assert (point.place, point.layer.name) == (1, "first")
+    assert point.intensity == pytest.approx(2 * 90 * 256 / 2048)
+    assert point.rate == pytest.approx(2 * 90 * 256 / 424 * 100e6)
+    assert peak(figures) == 51.2e9
+
+
+def test_every_layer_is_below_the_roof_and_in_the_figure(figures: Figures) -> None:
+    for point in points(figures):
+        assert point.rate <= min(peak(figures), point.intensity * 8 * figures.board.clock_hz)
+    drawing = ElementTree.fromstring(roofline(figures))
+    titles = [circle.findtext("title") or "" for circle in drawing.iter("circle")]
+    assert {title.split(":")[0] for title in titles} == {
+        f"{place} {layer.name}" for place, layer in enumerate(figures.layers, 1)
+    }
+    places = [
+        (float(text.get("x", "")), float(text.get("y", "")))
+        for text in drawing.iter("text")
+        if text.get("class") == "label"
+    ]
+    assert places and all(abs(a[0] - b[0]) >= 6.5 or abs(a[1] - b[1]) >= 9 for a, b in combinations(places, 2))
+
+
+def test_nothing_that_multiplies_is_no_figure() -> None:
+    figures = handmade.figures()
+    assert roofline(replace(figures, layers=figures.layers[1:])) == ""

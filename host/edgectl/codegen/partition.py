@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_agent.vta.config import Config
-from edgectl.codegen.vta.convolution import fits
+from edgectl.codegen.vta.convolution import fits, problem_of
 from edgectl.codegen.vta.layers import Activation, ConvolutionLayer
 from edgectl.graph import Model, Node
 from edgectl.operators.base import TensorType
@@ -18,6 +18,10 @@ from edgectl.operators.quantization import Dequantize
 MAXIMUM_SHIFT = 15
 MAXIMUM_PAD = 15
 """Pads are 4-bit fields of LOAD."""
+MAXIMUM_BIAS_BLOCKS = 16
+"""Biases beyond about 3.8 million, which no network has, are left to the CPU."""
+MAXIMUM_STRIDE = (1 << 16) - 1
+"""Strides and sizes are 16-bit fields of LOAD and STORE."""
 MAXIMUM_RESIDUAL_SHIFT = 21
 """6 bits in the identity block, 15 by an ALU shift."""
 
@@ -66,6 +70,7 @@ def unsupported(node: Node, model: Model, types: dict[str, TensorType], config: 
     operator = node.operator
     assert isinstance(operator, IntegerConvolution)
     x, weight = types[node.inputs[0]], types[node.inputs[1]]
+    reach = [(kernel - 1) * dilation + 1 for kernel, dilation in zip(weight.shape[2:], operator.dilation, strict=True)]
     checks = {
         "its weights are not constant": all(name in model.parameters for name in node.inputs[1:3]),
         f"it has {operator.groups} groups": operator.groups == 1,
@@ -76,14 +81,23 @@ def unsupported(node: Node, model: Model, types: dict[str, TensorType], config: 
         <= MAXIMUM_RESIDUAL_SHIFT,
         f"its padding {operator.padding} exceeds {MAXIMUM_PAD}": max(operator.padding) <= MAXIMUM_PAD,
         f"its padding {operator.padding} is as wide as its kernel": all(
-            pad < kernel for pad, kernel in zip(operator.padding, weight.shape[2:] * 2, strict=True)
+            pad < extent for pad, extent in zip(operator.padding, reach * 2, strict=True)
+        ),
+        f"its rows are {x.shape[3]} elements wide, an instruction's stride reaches {MAXIMUM_STRIDE}": (
+            x.shape[3] * operator.strides[0] <= MAXIMUM_STRIDE
+        ),
+        f"its clip [{operator.low}, {operator.high}] would fill the padding of {weight.shape[0]} channels": (
+            operator.low <= 0 <= operator.high or weight.shape[0] % config.block == 0
         ),
         f"its batch of {x.shape[0]} does not divide by {config.batch}": x.shape[0] % config.batch == 0,
     }
     for reason, holds in checks.items():
         if not holds:
             return reason
-    return "" if fits(layer_of(node, model, types, config), config) else "no tile of it fits the buffers"
+    layer = layer_of(node, model, types, config)
+    if (blocks := problem_of(layer, config).bias_blocks) > MAXIMUM_BIAS_BLOCKS:
+        return f"its largest bias needs {blocks} bias blocks, at most {MAXIMUM_BIAS_BLOCKS} are used"
+    return "" if fits(layer, config) else "no tile of it fits the buffers"
 
 
 def layer_of(node: Node, model: Model, types: dict[str, TensorType], config: Config) -> ConvolutionLayer:
@@ -112,8 +126,12 @@ def layer_of(node: Node, model: Model, types: dict[str, TensorType], config: Con
     )
 
 
-def partition(model: Model, config: Config) -> Partition:
-    """Alternate between the largest runnable sets of accelerator and CPU layers, in topological order."""
+def partition(model: Model, config: Config, across_layers: bool = True) -> Partition:
+    """Alternate between the largest runnable sets of accelerator and CPU layers, in topological order.
+
+    Without `across_layers`, every accelerator step is one layer: for boards on which a program must not load what it
+    has stored itself.
+    """
     types = model.types()
     fallbacks = []
     on_accelerator: set[str] = set()
@@ -124,14 +142,22 @@ def partition(model: Model, config: Config) -> Partition:
                 fallbacks.append(Fallback(node.label, reason))
             else:
                 on_accelerator.add(node.name)
-    builder = _Builder(model, types, config, on_accelerator)
+    builder = _Builder(model, types, config, on_accelerator, across_layers)
     return Partition(tuple(builder.steps()), tuple(fallbacks), tuple(dict.fromkeys(builder.observed)))
 
 
 class _Builder:
-    def __init__(self, model: Model, types: dict[str, TensorType], config: Config, on_accelerator: set[str]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        types: dict[str, TensorType],
+        config: Config,
+        on_accelerator: set[str],
+        across_layers: bool,
+    ) -> None:
         self._model, self._types, self._config = model, types, config
         self._on_accelerator = on_accelerator
+        self._across_layers = across_layers
         self._consumers = model.consumers()
         self.observed: list[str] = []
 
@@ -141,9 +167,12 @@ class _Builder:
         steps: list[CpuStep | AcceleratorStep] = []
         if packs:
             steps.append(self._layout_step("inputs", packs))
-        for number, group in enumerate(self._groups()):
-            accelerated = group[0].name in self._on_accelerator
-            steps.append(self._accelerator_step(number, group) if accelerated else self._cpu_step(number, group))
+        for group in self._groups():
+            if group[0].name not in self._on_accelerator:
+                steps.append(self._cpu_step(len(steps), group))
+                continue
+            for part in [group] if self._across_layers else [[node] for node in group]:
+                steps.append(self._accelerator_step(len(steps), part))
         if unpacks:
             steps.append(self._layout_step("outputs", unpacks))
         return steps

@@ -67,14 +67,17 @@ def synthetic_images(
     preprocessing: Preprocessing | None, shape: tuple[int, ...], count: int = 16, seed: int = 0
 ) -> np.ndarray:
     """Float32 (count, C, H, W) that look to a network like normalised photographs: smooth random fields with the
-    1/f spectrum of natural images, in 0..1, normalised by the model's statistics (ImageNet's where it has none)."""
+    1/f spectrum of natural images, in 0..1, normalised by the model's statistics (ImageNet's where it has none).
+    For inputs of another rank, standard normal numbers."""
     generator = np.random.default_rng(seed)
+    if len(shape) != 4:
+        return generator.standard_normal((count, *shape[1:])).astype(np.float32)
     channels, height, width = shape[1:]
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(height), np.fft.fftfreq(width), indexing="ij"))
     frequency[0, 0] = 1.0 / max(height, width)
     noise = generator.standard_normal((count, channels + 1, height, width))
     fields = np.fft.ifft2(np.fft.fft2(noise) / frequency).real
-    fields /= fields.std(axis=(2, 3), keepdims=True)
+    fields /= np.maximum(fields.std(axis=(2, 3), keepdims=True), np.finfo(np.float64).tiny)
     # Channels of a photograph go together: most of the signal is shared.
     mixed = 0.9 * fields[:, :1] + 0.45 * fields[:, 1:]
     pixels = np.clip(0.45 + 0.25 * mixed + generator.normal(0, 0.1, (count, channels, 1, 1)), 0, 1)

@@ -103,3 +103,37 @@ def test_every_step_reads_only_what_earlier_ones_make(name: str) -> None:
 
 def test_residual_networks_are_one_program_between_two_cpu_segments() -> None:
     assert sides(partition(quantize(NETWORKS["residual"]()), DEFAULT_CONFIG)) == ["cpu", "vta", "cpu"]
+
+
+def test_without_programs_across_layers_each_layer_is_one() -> None:
+    model = quantize(NETWORKS["residual"]())
+    together, apart = partition(model, DEFAULT_CONFIG), partition(model, DEFAULT_CONFIG, across_layers=False)
+    assert sides(apart) == ["cpu", *["vta"] * 5, "cpu"]
+
+    def layers(result: Partition) -> list[str]:
+        return [layer.name for step in result.steps if isinstance(step, AcceleratorStep) for layer in step.layers]
+
+    assert layers(apart) == layers(together)
+
+
+def test_rows_wider_than_a_stride_stay_on_the_cpu() -> None:
+    model = convolution(IntegerConvolution())
+    wide = replace(model, inputs={"x": TensorType((1, 16, 3, 65536), "int8")})
+    assert "65536 elements wide" in partition(wide, DEFAULT_CONFIG).fallbacks[0].reason
+
+
+def test_a_clip_that_would_fill_padding_channels_stays_on_the_cpu() -> None:
+    model = convolution(IntegerConvolution(padding=SAME, low=5), channels=20)
+    assert "clip [5, 127]" in partition(model, DEFAULT_CONFIG).fallbacks[0].reason
+    assert not partition(convolution(IntegerConvolution(padding=SAME, low=5)), DEFAULT_CONFIG).fallbacks
+
+
+def test_a_bias_beyond_all_networks_stays_on_the_cpu() -> None:
+    model = convolution(IntegerConvolution(padding=SAME))
+    large = {**model.parameters, "b": np.full(16, 2**27, np.int32)}
+    assert "bias blocks" in partition(replace(model, parameters=large), DEFAULT_CONFIG).fallbacks[0].reason
+
+
+def test_a_dilated_kernel_reaches_as_far_as_its_padding() -> None:
+    operator = IntegerConvolution(padding=(3, 3, 3, 3), dilation=(3, 3))
+    assert not partition(convolution(operator), DEFAULT_CONFIG).fallbacks

@@ -13,6 +13,7 @@ from edge_agent.bundle import read_bundle
 from edge_agent.runtime.compatibility import AGENT_PROTOCOL
 from edge_agent.version import VERSION
 from edge_agent.vta.counters import Counters
+from edge_agent.vta.features import PROGRAM_ACROSS_LAYERS
 from edge_agent.vta.program import Program
 from edge_agent.vta.program_file import write_program
 from edge_agent.vta.timing import predict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,11 +18,12 @@ from edgectl.bundle import write_bundle
 from edgectl.golden import exact_values, rounded_again
 from edgectl.graph import Model, Node
 from edgectl.interpreter import interpret
+from edgectl.operators.activation import Relu
 from edgectl.operators.base import TensorType
 from edgectl.operators.integer import IntegerConvolution
 from edgectl.operators.layout import Pack
 from edgectl.quantize.calibration import synthetic_images
-from tests.edgectl.quantize.networks import NETWORKS
+from tests.edgectl.quantize.networks import NETWORKS, NetworkBuilder
 
 
 def load(data: bytes) -> LoadedModel:
@@ -123,3 +125,27 @@ def test_an_integer_model_without_float_ends_runs_too() -> None:
     outputs = loaded.infer(x).outputs
     for name, expected in interpret(model, x).items():
         np.testing.assert_array_equal(outputs[name], expected)
+
+
+def test_a_board_whose_programs_must_not_cross_layers_gets_one_each() -> None:
+    board = replace(profile("sim"), features=frozenset())
+    built = build(NETWORKS["residual"](), board)
+    assert len(built.programs) == 5
+    assert built.manifest["features"] == []
+    loaded = Runtime(open_accelerator(board.accelerator, board)).load(read_bundle(built.data))
+    loaded.self_test()
+    together = build(NETWORKS["residual"]())
+    assert built.counters.gemm_counter == together.counters.gemm_counter
+
+
+def test_a_network_of_dense_layers_alone_runs_on_the_cpu() -> None:
+    net = NetworkBuilder((1, 40))
+    hidden = net.add("relu", Relu(), net.dense("fc0", "data", 40, 24))
+    built = build(net.model(net.dense("fc1", hidden, 24, 10)))
+    assert built.programs == ()
+    load(built.data).self_test()
+
+
+def test_a_single_pixel_calibrates_on_synthetic_data() -> None:
+    net = NetworkBuilder((1, 16, 1, 1))
+    load(build(net.model(net.convolution("conv", "data", (16, 16), 1))).data).self_test()

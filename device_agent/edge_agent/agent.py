@@ -26,6 +26,7 @@ from edge_agent.metrics import Metrics
 from edge_agent.rpc.server import Server as RpcServer
 from edge_agent.rpc.session import Endpoint, Limits
 from edge_agent.rpc.tracker import Registration
+from edge_agent.runtime.compatibility import Processor
 from edge_agent.runtime.executor import Runtime
 from edge_agent.service import Service
 from edge_agent.state_file import AgentState, this_process
@@ -98,6 +99,7 @@ class Agent:
             shutil.rmtree(kernels, ignore_errors=True)
             kernels.mkdir(mode=0o700)
             self._accelerator = open_accelerator(self._profile.accelerator, self._profile)
+            self._processor = Processor.here()
             self._metrics = Metrics(options.board, self._profile.config)
             store = Store(options.state_dir)
             self._service = Service(
@@ -142,6 +144,8 @@ class Agent:
             "board": self._options.board,
             "description": self._profile.description,
             "config": self._profile.config,
+            "features": sorted(self._profile.features),
+            "cpu": {"machine": self._processor.machine, "flags": sorted(self._processor.flags)},
             "version": VERSION,
             "protocol": CONTROL_PROTOCOL,
             "uptime_seconds": time.monotonic() - self._started,

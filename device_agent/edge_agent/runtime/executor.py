@@ -14,7 +14,7 @@ import numpy as np
 from edge_agent.bundle import Bundle
 from edge_agent.devices.base import Accelerator, LoadedProgram
 from edge_agent.errors import IncompatibleError, InputError, VerificationError
-from edge_agent.runtime.compatibility import check_manifest
+from edge_agent.runtime.compatibility import Processor, check_manifest
 from edge_agent.runtime.kernels import KernelLibrary
 from edge_agent.runtime.memory import allocate_buffers
 from edge_agent.runtime.plan import KernelStep, Plan, ProgramStep
@@ -64,7 +64,7 @@ class Runtime:
         Raises IncompatibleError where it was made for another board, ProgramError where a program breaks a rule,
         AgentError where the library cannot be loaded. A failed load leaves nothing behind.
         """
-        check_manifest(bundle.manifest, self._accelerator.describe(), self._cpu)
+        check_manifest(bundle.manifest, self._accelerator.describe(), Processor.here(self._cpu))
         return LoadedModel(bundle, self._accelerator, self._cpu, self._directory)
 
 

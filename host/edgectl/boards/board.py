@@ -13,8 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from edge_agent.bundle import read_bundle
+from edge_agent.devices.base import AcceleratorInfo
 from edge_agent.errors import AgentError
 from edge_agent.errors import IncompatibleError as AgentIncompatibleError
+from edge_agent.runtime.compatibility import Processor, check_manifest
 from edgectl.boards.choosing import Choice, RemoteChoice, choose
 from edgectl.boards.client import BenchReply, Connection, InferenceReply, Progress
 from edgectl.errors import IncompatibleError, UsageError, VerificationError
@@ -109,8 +111,23 @@ class Board:
         return f"http://{self.choice.address.host}:{self.status_at_connect['http_port']}/metrics"
 
     def upload(self, bundle: Bundle, progress: Progress | None = None) -> str:
-        """Send a bundle (a Build, its bytes or its file) and return its digest."""
-        return self.connection.upload(bundle_bytes(bundle), progress)
+        """Send a bundle (a Build, its bytes or its file) and return its digest.
+
+        Raises IncompatibleError, before anything is sent, where the bundle is for another kind of board.
+        """
+        data = bundle_bytes(bundle)
+        self.check_fits(data)
+        return self.connection.upload(data, progress)
+
+    def check_fits(self, data: bytes) -> None:
+        """Raise IncompatibleError, naming both values and the repair, where a bundle's bytes are not for this board."""
+        board = self.status_at_connect
+        info = AcceleratorInfo(self.profile, board["config"], frozenset(board["features"]), 0)
+        processor = Processor(board["cpu"]["machine"], frozenset(board["cpu"]["flags"]))
+        try:
+            check_manifest(read_bundle(data).manifest, info, processor, self.profile)
+        except AgentIncompatibleError as error:
+            raise IncompatibleError(str(error)) from error
 
     def deploy(self, bundle: Bundle, progress: Progress | None = None) -> dict[str, Any]:
         """Upload a bundle and make it live after its self-test; the agent's account of it."""

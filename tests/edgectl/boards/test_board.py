@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_agent.bundle import read_bundle
 from edgectl.boards.board import Board, best_classes, bundle_bytes, model_inputs, preprocessing_of
 from edgectl.building import Build
+from edgectl.bundle import write_bundle
 from edgectl.errors import (
     IncompatibleError,
     UnreachableError,
@@ -119,3 +121,20 @@ def test_a_board_by_its_address(demo_board: SimulatedBoard, demo_build: Build) -
         assert board.metrics_url == running.metrics_url
     with pytest.raises(IncompatibleError, match="key"):
         Board(str(running.address), key="sim:wrong")
+
+
+def test_a_bundle_for_another_kind_of_board_is_refused_before_anything_is_sent(
+    demo_board: SimulatedBoard, demo_build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = {key: value for key, value in demo_build.manifest.items() if key not in ("schema", "members")}
+    members = read_bundle(demo_build.data).members
+    with Board() as board:
+        monkeypatch.setattr(board.connection, "upload", lambda *arguments: pytest.fail("it was sent"))
+        for change, message in (
+            ({"cpu": {"machine": "armv7l"}}, f"for armv7l, this board is .*--board {board.profile}"),
+            ({"config": "4x8_i8w8a32_15_16_16_18"}, "4x8_i8w8a32_15_16_16_18, this board has 1x16_i8w8a32_15_15_18_17"),
+            ({"features": ["alu_mul"]}, r"needs VTA features \['alu_mul'\], this board has"),
+            ({"agent_protocol": 99}, "agent protocol 99, this agent has 1"),
+        ):
+            with pytest.raises(IncompatibleError, match=message):
+                board.upload(write_bundle({**manifest, **change}, members))

@@ -46,9 +46,14 @@ def scaled(value: float, unit: str = "") -> str:
     """Three significant digits with a prefix: 1234567 as 1.23 M."""
     for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
-            digits = max(0, 2 - (len(f"{abs(value) / factor:.0f}") - 1))
-            return f"{value / factor:.{digits}f} {prefix}{unit}"
+            return f"{digits(value / factor)} {prefix}{unit}"
     return f"{value:g} {unit}".strip()
+
+
+def digits(value: float) -> str:
+    """Three significant digits, or all before the point: 3.60, 85.8, 1234."""
+    whole = len(str(int(abs(value))))
+    return f"{value:.{max(0, 3 - whole)}f}"
 
 
 def percent(value: float, digits: int = 1) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_agent.version import VERSION
 from edgectl.files import atomic_file
 from edgectl.report.figures import Figures, Layer, moved_bytes
-from edgectl.report.markup import element, grouped, percent, ratio, scaled, text
+from edgectl.report.markup import digits, element, grouped, percent, ratio, scaled, text
 from edgectl.report.roofline import roofline
 from edgectl.report.table import USES, layer_table, legend, sensitivity_table
 from edgectl.report.timeline import LEGEND, timeline
@@ -81,10 +81,10 @@ def _cards(figures: Figures) -> str:
     busy = sum(run.trace.timing.compute_busy for run in figures.runs)
     return element(
         "div",
-        _card("predicted on VTA", f"{figures.seconds * 1e3:.3g} ms", f"{grouped(figures.cycles)} cycles"),
+        _card("predicted on VTA", f"{digits(figures.seconds * 1e3)} ms", f"{grouped(figures.cycles)} cycles"),
         _card(
             "lower bound",
-            f"{least / figures.board.clock_hz * 1e3:.3g} ms",
+            f"{digits(least / figures.board.clock_hz * 1e3)} ms",
             f"{grouped(least)} cycles; predicted is {ratio(figures.cycles, least)}",
         ),
         _card("bytes moved", scaled(moved, "B"), f"at least {scaled(bound.nbytes, 'B')}, {ratio(moved, bound.nbytes)}"),

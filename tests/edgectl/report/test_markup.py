@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgectl.report.markup import element, number, percent, ratio, scaled, svg, text
+from edgectl.report.markup import digits, element, number, percent, ratio, scaled, svg, text
 
 
 def test_elements() -> None:
@@ -25,6 +25,7 @@ def test_three_digits(value: float, shown: str) -> None:
 
 def test_other_numbers() -> None:
     assert scaled(17e6, "B") == "17.0 MB"
+    assert [digits(value) for value in (3.6, 9.5, 0.126, 85.81, 1234.5)] == ["3.60", "9.50", "0.13", "85.8", "1234"]
     assert (number(3.0), number(2.26)) == ("3", "2.3")
     assert (percent(0.755), percent(0.755, 0)) == ("75.5%", "76%")
     assert (ratio(3, 2), ratio(3, 0)) == ("1.50×", "–")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgectl.evaluating import evaluate as evaluate
     from edgectl.graph import Model as Model
     from edgectl.loading import load as load
-    from edgectl.quantize.quantizer import quantize as quantize
+    from edgectl.quantization.quantizer import quantize as quantize
     from edgectl.sources import Source as Source
 
 # Resolved at first use: importing TVM takes longer than `edgectl --help` may.
@@ -35,7 +35,7 @@ _PLACES = {
     "deploy": ("edgectl.deploying", "deploy"),
     "evaluate": ("edgectl.evaluating", "evaluate"),
     "load": ("edgectl.loading", "load"),
-    "quantize": ("edgectl.quantize.quantizer", "quantize"),
+    "quantize": ("edgectl.quantization.quantizer", "quantize"),
 }
 __all__ = sorted(_PLACES)
 

@@ -27,7 +27,7 @@ from edgectl.codegen.vta.compiler import compile_program
 from edgectl.golden import golden_sample
 from edgectl.graph import Model
 from edgectl.operators.layout import Pack
-from edgectl.quantize.quantizer import quantize
+from edgectl.quantization.quantizer import quantize
 from edgectl.stages import Stages
 
 

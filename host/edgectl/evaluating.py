@@ -22,9 +22,9 @@ from edgectl.datasets import Dataset, as_input, read_dataset
 from edgectl.errors import EdgectlError, IncompatibleError, UsageError
 from edgectl.graph import Model
 from edgectl.operators.base import TensorType
-from edgectl.quantize import evaluation
-from edgectl.quantize.evaluation import Evaluation, outputs_of
-from edgectl.quantize.quantizer import quantize
+from edgectl.quantization import evaluation
+from edgectl.quantization.evaluation import Evaluation, outputs_of
+from edgectl.quantization.quantizer import quantize
 from edgectl.sources import Source, parameters_digest, prepare
 from edgectl.stages import Stages
 

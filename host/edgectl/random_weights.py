@@ -10,7 +10,7 @@ from edgectl.graph import Model, Node
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
-from edgectl.quantize.calibration import synthetic_images
+from edgectl.quantization.calibration import synthetic_images
 
 SAMPLES = 2
 

@@ -70,7 +70,7 @@ def test_every_name_of_the_api_is_there() -> None:
 
 def test_no_module_hides_a_function_of_the_api() -> None:
     """Importing a module makes it an attribute of its package."""
-    for name in ("quantize.quantizer", "building", "deploying", "evaluating", "loading", "boards.board"):
+    for name in ("quantization.quantizer", "building", "deploying", "evaluating", "loading", "boards.board"):
         importlib.import_module(f"edgectl.{name}")
     for name in edgectl.__all__:
         assert callable(getattr(edgectl, name)), name

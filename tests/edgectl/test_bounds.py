@@ -15,7 +15,7 @@ from edgectl.building import Build, build
 from edgectl.graph import Model, Node
 from edgectl.operators.base import Operator, TensorType
 from edgectl.operators.integer import IntegerAdd, IntegerConvolution, IntegerDense
-from tests.edgectl.quantize.networks import NETWORKS
+from tests.edgectl.quantization.networks import NETWORKS
 
 CONVOLUTION = IntegerConvolution(padding=(1, 1, 1, 1), shift=5)
 

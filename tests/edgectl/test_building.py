@@ -22,8 +22,8 @@ from edgectl.operators.activation import Relu
 from edgectl.operators.base import TensorType
 from edgectl.operators.integer import IntegerConvolution
 from edgectl.operators.layout import Pack
-from edgectl.quantize.calibration import synthetic_images
-from tests.edgectl.quantize.networks import NETWORKS, NetworkBuilder
+from edgectl.quantization.calibration import synthetic_images
+from tests.edgectl.quantization.networks import NETWORKS, NetworkBuilder
 
 
 def load(data: bytes) -> LoadedModel:

@@ -13,8 +13,8 @@ from edgectl.codegen.partition import AcceleratorStep, CpuStep, Partition, parti
 from edgectl.graph import Model, Node
 from edgectl.operators.base import TensorType
 from edgectl.operators.integer import IntegerConvolution
-from edgectl.quantize.quantizer import quantize
-from tests.edgectl.quantize.networks import NETWORKS
+from edgectl.quantization.quantizer import quantize
+from tests.edgectl.quantization.networks import NETWORKS
 
 
 def convolution(operator: IntegerConvolution, channels: int = 16, kernel: int = 3, residual: bool = False) -> Model:

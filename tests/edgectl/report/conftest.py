@@ -7,7 +7,7 @@ import pytest
 from edge_agent.bundle import Bundle, read_bundle
 from edgectl.building import build
 from edgectl.report.figures import Figures, figures_of
-from tests.edgectl.quantize.networks import NETWORKS
+from tests.edgectl.quantization.networks import NETWORKS
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from edge_agent.bundle import Bundle
+from edge_agent.boards import profile
+from edge_agent.bundle import Bundle, read_bundle
 from edge_agent.vta.counters import Counters
 from edgectl.bounds import Bound
+from edgectl.building import build
 from edgectl.errors import IncompatibleError
 from edgectl.report.figures import Figures, Limit, figures_of, layers_of
+from tests.edgectl.quantize.networks import NETWORKS
 from tests.edgectl.report import handmade
 
 START = 200
@@ -102,6 +105,17 @@ def check_figures(figures: Figures, bundle: Bundle) -> None:
 def test_figures_of_a_network(figures: Figures, bundle: Bundle) -> None:
     check_figures(figures, bundle)
     assert figures.cpu_kernels > 0 and [layer for layer, _ in figures.fallbacks] == ["conv0"]
+
+
+def test_programs_run_one_after_the_other() -> None:
+    """On a board that cannot cross layers inside a program, each layer is one."""
+    built = build(NETWORKS["residual"](), replace(profile("sim"), features=frozenset()))
+    bundle = read_bundle(built.data)
+    figures = figures_of(bundle)
+    assert len(figures.runs) == len(figures.layers) == len(figures.outside) == 5
+    check_figures(figures, bundle)
+    assert [entry.value for entry in figures.sensitivity] == [8, 30, 40, 256, 2]
+    assert all(entry.halved < figures.cycles < entry.doubled for entry in figures.sensitivity[:3])
 
 
 def test_the_same_as_data(figures: Figures) -> None:

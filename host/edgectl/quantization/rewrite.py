@@ -30,8 +30,8 @@ from edgectl.operators.integer import (
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
 from edgectl.operators.quantization import Dequantize, Quantize, Requantize
 from edgectl.operators.shape import Concatenate, Flatten, Reshape, Transpose
-from edgectl.quantize.calibration import Observation
-from edgectl.quantize.scales import best_scale, power_of_two_ratio, quantized
+from edgectl.quantization.calibration import Observation
+from edgectl.quantization.scales import best_scale, power_of_two_ratio, quantized
 
 AFFINE_BITS = 14
 """Multipliers of an IntegerAffine use about this many bits: int8 times that, summed, stays far inside int32."""

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from edgectl.graph import Model
-from edgectl.quantize.calibration import observe, synthetic_images
-from edgectl.quantize.folding import fold_batch_norm
-from edgectl.quantize.rewrite import Rewriter
+from edgectl.quantization.calibration import observe, synthetic_images
+from edgectl.quantization.folding import fold_batch_norm
+from edgectl.quantization.rewrite import Rewriter
 
 
 def quantize(

@@ -11,10 +11,10 @@ from edgectl.errors import UsageError
 from edgectl.graph import Model
 from edgectl.interpreter import interpret, interpret_images
 from edgectl.operators.integer import IntegerConvolution
-from edgectl.quantize.calibration import synthetic_images
-from edgectl.quantize.folding import fold_batch_norm
-from edgectl.quantize.quantizer import quantize
-from tests.edgectl.quantize.networks import NETWORKS, pre_activation_network, residual_network
+from edgectl.quantization.calibration import synthetic_images
+from edgectl.quantization.folding import fold_batch_norm
+from edgectl.quantization.quantizer import quantize
+from tests.edgectl.quantization.networks import NETWORKS, pre_activation_network, residual_network
 
 
 def images(model: Model, count: int, seed: int) -> np.ndarray:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgectl.quantize.scales import best_scale, power_of_two_ratio, quantized
+from edgectl.quantization.scales import best_scale, power_of_two_ratio, quantized
 
 
 def test_a_uniform_range_gets_the_scale_that_just_holds_it() -> None:

@@ -1,0 +1,1 @@
+"""Floating-point Model -> integer Model: calibration, rewriting, evaluation."""

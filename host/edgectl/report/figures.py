@@ -48,8 +48,8 @@ class Layer:
     A layer's time is the compute module's: for `cycles` from `begin` on it works for the layer or waits to. The cycles
     of all layers add up to the total. `gemm` and `alu` are spent on instructions of that kind, `transfers` on compute's
     own loads (micro-ops, biases), `tokens` on passing tokens and FINISH, `wait_*` on waiting for a module's token or
-    for fetch. `load_busy` and `store_busy` are those modules', at whatever time; `span` is from the layer's first
-    instruction of any module to the end of its last.
+    for fetch. `load_busy` and `store_busy` are those modules', at whatever time; `bus_wait` is what transfers of all
+    modules waited for the bus while they were busy. `span` is from the layer's first instruction to the end of its last.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Layer:
     wait_store: int
     load_busy: int
     store_busy: int
+    bus_wait: int
     span: int
     counters: Counters
     bound: Bound | None
@@ -138,6 +139,7 @@ class Layer:
             "uses": self.uses,
             "load_busy": self.load_busy,
             "store_busy": self.store_busy,
+            "bus_wait": self.bus_wait,
             "counters": self.counters.as_dict(),
             "bound": None if self.bound is None else {**self.bound.as_dict(), "cycles": self.bound.cycles(bus_bytes)},
         }
@@ -299,6 +301,7 @@ def _columns(run: Run) -> dict[str, np.ndarray]:
         "wait_store": trace.idle * (compute & (trace.reason == Wait.STORE)),
         "load_busy": busy * (trace.module == Module.LOAD),
         "store_busy": busy * (trace.module == Module.STORE),
+        "bus_wait": trace.bus_wait,
     }
 
 

@@ -116,7 +116,12 @@ def _layer(place: int, layer: Layer, figures: Figures, longest: int) -> str:
         Cell(grouped(layer.cycles), layer.cycles, f"{grouped(layer.span)} from first to last instruction"),
         Cell(percent(layer.cycles / figures.cycles), layer.cycles),
         Cell(_bar(layer, longest), layer.cycles),
-        Cell(element("span", text(layer.limit.value), class_=f"limit {layer.limit.name.lower()}"), layer.limit.value),
+        Cell(
+            element("span", text(layer.limit.value), class_=f"limit {layer.limit.name.lower()}"),
+            layer.limit.value,
+            f"busy: load {grouped(layer.load_busy)}, compute {grouped(layer.compute_busy)}, "
+            f"store {grouped(layer.store_busy)}; of it waiting for the bus {grouped(layer.bus_wait)}",
+        ),
         Cell(percent(layer.utilisation, 0), layer.utilisation),
         Cell(grouped(least) if least else "–", least, _parts(layer, bus)),
         Cell(ratio(layer.cycles, least), layer.cycles / least if least else 0, lost or None),

@@ -14,7 +14,7 @@ from edgectl.bounds import Bound
 from edgectl.building import build
 from edgectl.errors import IncompatibleError
 from edgectl.report.figures import Figures, Limit, figures_of, layers_of
-from tests.edgectl.quantize.networks import NETWORKS
+from tests.edgectl.quantization.networks import NETWORKS
 from tests.edgectl.report import handmade
 
 START = 200
@@ -38,7 +38,7 @@ def test_a_layers_cycles_by_use() -> None:
         "waiting for fetch": 0,
     }
     # The store waits for the bus until the micro-ops of the next layer are loaded.
-    assert (first.load_busy, first.store_busy) == (198, 198 + 50)
+    assert (first.load_busy, first.store_busy, first.bus_wait) == (198, 198 + 50, 50)
     assert first.span == START + GEMM + ALU + 248 - 2
     assert (second.begin, second.transfers) == (first.cycles, 30 + 40 + 50)
     assert (second.uses["GEMM"], second.uses["GEMM overhead"]) == (50, 38 + 30 + 8 + 5)
@@ -88,6 +88,7 @@ def check_figures(figures: Figures, bundle: Bundle) -> None:
     assert sum(row.load_busy for row in rows) == sum(timing.load_busy for timing in timings)
     assert sum(row.store_busy for row in rows) == sum(timing.store_busy for timing in timings)
     assert [layer.name for layer in figures.layers] == manifest["layers"]["vta"]
+    assert sum(row.bus_wait for row in rows) == sum(int(run.trace.bus_wait.sum()) for run in figures.runs)
     at = 0
     for row in sorted(rows, key=lambda row: row.begin):
         assert row.begin == at and sum(row.uses.values()) == row.cycles and min(row.uses.values()) >= 0

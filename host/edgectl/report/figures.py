@@ -49,7 +49,7 @@ class Layer:
     of all layers add up to the total. `gemm` and `alu` are spent on instructions of that kind, `transfers` on compute's
     own loads (micro-ops, biases), `tokens` on passing tokens and FINISH, `wait_*` on waiting for a module's token or
     for fetch. `load_busy` and `store_busy` are those modules', at whatever time; `bus_wait` is what transfers of all
-    modules waited for the bus while they were busy. `span` is from the layer's first instruction to the end of its last.
+    modules waited for the bus while they were busy. `span` is from the start of the layer to the end of its last store.
     """
 
     name: str

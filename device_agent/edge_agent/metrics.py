@@ -64,6 +64,10 @@ class Metrics:
         self._activated = gauge(
             "edge_model_activated_timestamp_seconds", "When the live model was activated; 0 without one."
         )
+        self._predicted = gauge(
+            "edge_model_predicted_vta_seconds",
+            "Predicted, not measured: VTA's time of one inference of the live model at the board's clock; 0 without one.",
+        )
         self._model = Info("edge_model", "The live model.", registry=self._registry)
         self.set_model(None)
         Info("edge_build", "The agent.", registry=self._registry).info(
@@ -93,8 +97,9 @@ class Metrics:
     def activated(self, succeeded: bool) -> None:
         self._activations["succeeded" if succeeded else "failed"].inc()
 
-    def set_model(self, info: Mapping[str, str] | None) -> None:
-        """The live model's `model` and `digest`; None where there is none."""
+    def set_model(self, info: Mapping[str, str] | None, predicted_vta_seconds: float = 0.0) -> None:
+        """The live model's `model` and `digest`, and its prediction; None where there is none."""
+        self._predicted.set(predicted_vta_seconds)
         self._model.info(dict(info or {"model": "", "digest": ""}))
         self._ready.set(info is not None)
         self._activated.set(time.time() if info is not None else 0)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgectl.errors import ModelError, UsageError
 from edgectl.frontends import zoo
+from edgectl.frontends.graph_builder import Shapes
 from edgectl.frontends.mxnet import from_block, from_checkpoint
 from edgectl.graph import Model, Preprocessing
 from edgectl.interchange.mxnet import CheckpointPaths
 from edgectl.weights import CHOICES, WeightsReport, WeightsStore, random_model, resolve_weights
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def load(
@@ -33,8 +32,9 @@ def load(
 
     `source` is a zoo name, a checkpoint (its prefix or either of its files) or an initialised HybridBlock.
     `weights` is auto, pretrained, random or the path of a file; checkpoints and blocks bring their own under auto.
-    `input_shapes` (batch first) is needed where a checkpoint does not record them, and for blocks. `preprocessing` and
-    `labels` replace what the zoo knows. Raises ModelError, UsageError, UnreachableError, VerificationError.
+    `input_shapes` (by name, or the only input's; batch first) are needed where a checkpoint does not record them, and
+    for blocks. `preprocessing` and `labels` replace what the zoo knows.
+    Raises ModelError, UsageError, UnreachableError, VerificationError.
     """
     if not isinstance(source, (str, os.PathLike)):
         model, report = _from_block(source, weights, input_shapes, seed)

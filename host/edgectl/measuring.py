@@ -78,6 +78,7 @@ class Measurement:
                 "means_s": self.bench.means,
             },
             "predicted": self.manifest["predicted"],
+            "predicted_cycles": self.manifest["predicted"]["vta_cycles"],
             "counters": dict(self.bench.counters),
             "top": [asdict(score) for score in self.prediction.top],
             "metrics_url": self.metrics_url,

@@ -23,8 +23,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Source:
-    """A model as named on the command line. `name` is a zoo name or a checkpoint's prefix; `shape` (C, H, W) or
-    (N, C, H, W) is needed where a checkpoint records none; `mean` and `std` override the preprocessing's.
+    """A model as named on the command line. `name` is a zoo name or a checkpoint's prefix; `shape` (C, H, W),
+    (N, C, H, W) or (features) is needed where a checkpoint records none; `mean` and `std` override preprocessing's.
 
     `calibration` is a folder of photographs or an .npz file; empty: synthetic images.
     """
@@ -71,14 +71,16 @@ def prepare(source: Source, simulated: bool = True) -> Prepared:
         raise UsageError(f"--batch {source.batch} must be 1 to {MAXIMUM_BATCH}")
     shapes = None
     if source.shape:
-        if len(source.shape) not in (3, 4) or min(source.shape) < 1:
-            raise UsageError(f"--shape {','.join(map(str, source.shape))}: give C,H,W, such as 3,224,224")
+        if len(source.shape) not in (1, 3, 4) or min(source.shape) < 1:
+            raise UsageError(
+                f"--shape {','.join(map(str, source.shape))}: give C,H,W, such as 3,224,224, or the number of features"
+            )
         if math.prod(source.shape[-3:]) > MAXIMUM_ELEMENTS:
             raise UsageError(
                 f"--shape {','.join(map(str, source.shape))} has {math.prod(source.shape[-3:]):,} values, at most "
                 f"{MAXIMUM_ELEMENTS:,} are supported"
             )
-        shapes = {"data": (1, *source.shape[-3:])}
+        shapes = (1, *source.shape[-3:])
     model, weights = load(source.name, source.weights, shapes, simulated, source.seed, labels=source.labels)
     notices = []
     if bool(source.mean) != bool(source.std):

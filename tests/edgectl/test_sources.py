@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from edgectl.errors import UsageError
+from edgectl.errors import ModelError, UsageError
 from edgectl.frontends.zoo import DATA
+from edgectl.interchange.mxnet import write_checkpoint
 from edgectl.sources import (
     IMAGENET_MEAN,
     MAXIMUM_BATCH,
@@ -101,3 +104,27 @@ def test_what_is_a_bundle(tmp_path: Path, demo_bundle: Path) -> None:
     assert is_bundle(str(tmp_path / "renamed"))
     for name in ("resnet18_v1", "", "\0", str(tmp_path), str(DATA / "models" / "resnet20_cifar10-0000.params")):
         assert not is_bundle(name)
+
+
+def _dense_checkpoint(prefix: Path, *inputs: str) -> str:
+    """A dense layer on the concatenated `inputs`, whose shapes the symbol does not record."""
+    names = (*inputs, "weight", "bias")
+    nodes: list[dict[str, Any]] = [{"op": "null", "name": name, "inputs": []} for name in names]
+    edges = [[index, 0, 0] for index in range(len(nodes) + 1)]
+    nodes.append({"op": "Concat", "name": "joined", "inputs": edges[: len(inputs)]})
+    dense = [edges[-1], *edges[len(inputs) : -1]]
+    nodes.append({"op": "FullyConnected", "name": "fc", "inputs": dense, "attrs": {"num_hidden": "5"}})
+    document = {"nodes": nodes, "heads": [[len(nodes) - 1, 0, 0]]}
+    weight = np.ones((5, 20 * len(inputs)), np.float32)
+    write_checkpoint(prefix, json.dumps(document), {"weight": weight, "bias": np.zeros(5, np.float32)})
+    return str(prefix)
+
+
+def test_a_shape_is_the_only_inputs_whatever_its_name(tmp_path: Path) -> None:
+    model = prepare(Source(_dense_checkpoint(tmp_path / "net", "pixels"), shape=(20,), batch=2)).model
+    assert {name: kind.shape for name, kind in model.inputs.items()} == {"pixels": (2, 20)}
+
+
+def test_one_shape_for_two_inputs(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"inputs \['a', 'b'\], one shape was given, \[1, 20\]"):
+        prepare(Source(_dense_checkpoint(tmp_path / "net", "a", "b"), shape=(20,)))

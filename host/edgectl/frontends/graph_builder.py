@@ -14,14 +14,14 @@ from edgectl.operators.base import Operator, TensorType
 
 DTYPE_ATTRIBUTES = ("0", "-1")
 """MXNet's numbers for float32 and for "not recorded"."""
+Shapes = Mapping[str, tuple[int, ...]] | tuple[int, ...]
+"""Shapes of inputs by name, batch first; a bare shape is that of the only input, whatever it is called."""
 
 
 class GraphBuilder:
     """Collects nodes, used parameters and inputs; `model` closes it."""
 
-    def __init__(
-        self, name: str, parameters: Mapping[str, np.ndarray], input_shapes: Mapping[str, tuple[int, ...]]
-    ) -> None:
+    def __init__(self, name: str, parameters: Mapping[str, np.ndarray], input_shapes: Shapes) -> None:
         self._name, self._available, self._input_shapes = name, parameters, input_shapes
         self._nodes: list[Node] = []
         self._inputs: dict[str, TensorType] = {}
@@ -39,7 +39,7 @@ class GraphBuilder:
             return self._use(node.name, self._available[node.name])
         if node.attributes.get("__dtype__", "0") not in DTYPE_ATTRIBUTES:
             raise ModelError(f"input '{node.name}' is not float32 (MXNet dtype {node.attributes['__dtype__']})")
-        shape = self._input_shapes.get(node.name) or recorded_shape(node)
+        shape = self._given_shape(node.name) or recorded_shape(node)
         if shape is None:
             raise ModelError(
                 f"the symbol does not record the shape of '{node.name}', and the parameters do not "
@@ -50,6 +50,9 @@ class GraphBuilder:
             raise ModelError(f"input '{node.name}' cannot have shape {list(shape)}: every dimension is at least 1")
         self._inputs[node.name] = self._types[node.name] = TensorType(tuple(shape))
         return node.name
+
+    def _given_shape(self, name: str) -> tuple[int, ...] | None:
+        return self._input_shapes if isinstance(self._input_shapes, tuple) else self._input_shapes.get(name)
 
     def has_parameter(self, name: str) -> bool:
         return name in self._available
@@ -99,9 +102,14 @@ class GraphBuilder:
         return unique
 
     def model(self, outputs: tuple[str, ...], notes: tuple[str, ...] = ()) -> Model:
-        """The finished model. Raises ModelError where `input_shapes` names an input that it does not have."""
-        unknown = sorted(self._input_shapes.keys() - self._inputs.keys())
-        if unknown:
+        """The finished model. Raises ModelError where `input_shapes` are not those of its inputs."""
+        if isinstance(self._input_shapes, tuple):
+            if len(self._inputs) > 1:
+                raise ModelError(
+                    f"the model has inputs {sorted(self._inputs)}, one shape was given, {list(self._input_shapes)}; "
+                    "give each its own, in Python input_shapes={NAME: SHAPE, ...}"
+                )
+        elif unknown := sorted(self._input_shapes.keys() - self._inputs.keys()):
             raise ModelError(f"the model has no input '{unknown[0]}'; its inputs are {sorted(self._inputs)}")
         return Model(self._name, self._inputs, tuple(self._nodes), self._parameters, outputs, notes=notes)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgectl.errors import ModelError
-from edgectl.frontends.graph_builder import GraphBuilder
+from edgectl.frontends.graph_builder import GraphBuilder, Shapes
 from edgectl.frontends.mxnet_layer import Layer
 from edgectl.frontends.mxnet_operators import CONVERTERS
 from edgectl.frontends.parameter_names import matched_to_symbol
@@ -18,7 +18,6 @@ from edgectl.graph import Model
 from edgectl.interchange.mxnet import CheckpointPaths, read_parameters, read_symbol_text
 from edgectl.interchange.symbol_file import Symbol, parse_symbol
 
-Shapes = Mapping[str, tuple[int, ...]]
 MAXIMUM_PROBLEMS = 20
 
 
@@ -124,7 +123,7 @@ def import_mxnet() -> Any:
     return mxnet
 
 
-def from_block(hybrid_block: Any, input_shapes: Shapes | tuple[int, ...], name: str = "") -> Model:
+def from_block(hybrid_block: Any, input_shapes: Shapes, name: str = "") -> Model:
     """The model of an initialised Gluon HybridBlock. Needs MXNet.
 
     `input_shapes` is the shape of the only input (batch first), or a table in the order of the block's arguments.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgectl.errors import UnknownModelError
-from edgectl.frontends.graph_builder import recorded_shape
+from edgectl.frontends.graph_builder import Shapes, recorded_shape
 from edgectl.frontends.mxnet import from_symbol
 from edgectl.graph import Model, Preprocessing
 from edgectl.interchange.mxnet import read_parameters
@@ -45,9 +45,7 @@ class ZooEntry:
         raw = (DATA / self.symbol).read_bytes()
         return (gzip.decompress(raw) if self.symbol.endswith(".gz") else raw).decode()
 
-    def model(
-        self, parameters: Mapping[str, np.ndarray], input_shapes: Mapping[str, tuple[int, ...]] | None = None
-    ) -> Model:
+    def model(self, parameters: Mapping[str, np.ndarray], input_shapes: Shapes | None = None) -> Model:
         """The network with `parameters`, by whichever of Gluon's ways of naming. Raises ModelError.
 
         `input_shapes` replaces the usual size of images; preprocessing then scales along.
@@ -95,7 +93,7 @@ def find(name: str) -> ZooEntry:
     return found
 
 
-def load(name: str, input_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Model:
+def load(name: str, input_shapes: Shapes | None = None) -> Model:
     """The network `name`; where its weights do not ship with the package, its parameters are zeros of the right shape.
 
     Raises UnknownModelError where the name is unknown.

@@ -66,7 +66,7 @@ class Metrics:
         )
         self._predicted = gauge(
             "edge_model_predicted_vta_seconds",
-            "Predicted, not measured: VTA's time of one inference of the live model at the board's clock; 0 without one.",
+            "VTA's time of one inference, predicted from the live model's programs; 0 without one.",
         )
         self._model = Info("edge_model", "The live model.", registry=self._registry)
         self.set_model(None)

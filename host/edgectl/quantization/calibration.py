@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from edgectl.errors import UsageError
+from edgectl.errors import ModelError, UsageError
 from edgectl.graph import Model, Preprocessing
 from edgectl.interpreter import in_parallel, interpret
 
 SAMPLES_PER_IMAGE = 4096
-"""Values kept per tensor and image to compare scales on; the extremes are always kept exactly."""
+SAMPLES = 1 << 20
+"""Values kept per tensor, roughly, of one image and of all, to compare scales on; the extremes are always exact."""
 BATCH = 4
 
 
@@ -29,22 +31,30 @@ def observe(
 ) -> dict[str, Observation]:
     """Run `model` (one float32 NCHW input) over `images` and observe every value. Deterministic.
 
-    `progress(done, total)` counts images. Raises UsageError where the images do not fit the input or hold NaN.
+    `progress(done, total)` counts images. Raises UsageError where the images do not fit the input or hold NaN,
+    ModelError where the model makes values of them that are not finite.
     """
     if len(model.inputs) != 1:
         raise UsageError(f"calibration needs a model with one input, '{model.name}' has {sorted(model.inputs)}")
     if len(images) == 0 or not np.isfinite(images).all():
         raise UsageError("the calibration data is empty or holds values that are not numbers")
     (name,) = model.inputs
+    per_image = max(1, min(SAMPLES_PER_IMAGE, SAMPLES // len(images)))
 
     def look(batch: np.ndarray) -> dict[str, Observation]:
         seen: dict[str, Observation] = {}
 
         def keep(value: str, array: np.ndarray) -> None:
+            largest = float(np.abs(array).max(initial=0.0))
+            if not math.isfinite(largest):
+                raise ModelError(
+                    f"layer '{value}' of '{model.name}' computes values that are not finite; give sound weights, and "
+                    "calibration images as the model expects them"
+                )
             flat = array.reshape(len(array), -1)
             # An odd stride does not lock on to image rows.
-            stride = max(1, flat.shape[1] // SAMPLES_PER_IMAGE) | 1
-            seen[value] = Observation(float(np.abs(array).max(initial=0.0)), flat[:, ::stride].ravel())
+            stride = max(1, flat.shape[1] // per_image) | 1
+            seen[value] = Observation(largest, flat[:, ::stride].ravel())
 
         keep(name, batch)
         interpret(model, {name: batch}, keep)

@@ -7,6 +7,7 @@ point between a Dequantize and a Quantize, so every network comes through.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -35,8 +36,12 @@ from edgectl.quantization.scales import best_scale, power_of_two_ratio, quantize
 
 AFFINE_BITS = 14
 """Multipliers of an IntegerAffine use about this many bits: int8 times that, summed, stays far inside int32."""
+LARGEST_OFFSET = 2.0**100
+"""An input's offset by which a Quantize can still multiply in float32."""
 MAXIMUM_SHIFT = 15
 """Right shifts the hardware does right (vta-facts 3.5)."""
+MAXIMUM_CPU_SHIFT = 22
+"""Right shifts into int8 from accumulators that fill int32 but for two bits."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Rewriter:
         self._int32: dict[str, Form] = {}
         self._float: dict[str, str] = {name: name for name in (*model.inputs, *model.parameters)}
         self._done: set[str] = set()
+        self._names = {*model.inputs, *model.parameters, *model.producers()}
         self._rules: dict[type[Operator], Callable[[Node], bool]] = {
             Convolution: self._convolution,
             Dense: self._dense,
@@ -81,7 +87,7 @@ class Rewriter:
             if node.name in self._done:
                 continue
             rule = self._rules.get(type(node.operator))
-            if rule is None or not rule(node):
+            if rule is None or self._is_constant(*node.inputs) or not rule(node):
                 self._in_float(node)
         outputs = tuple(self._as_float(name) for name in self._model.outputs)
         renamed = self._keep_output_names(outputs)
@@ -93,7 +99,7 @@ class Rewriter:
         # An integer form may carry the bare name; it makes room.
         for node in self._nodes:
             if node.name in self._model.outputs and node.name not in new:
-                new[node.name] = f"{node.name}.integer"
+                new[node.name] = self._derived(node.name, "integer")
         return [
             Node(
                 new.get(node.name, node.name),
@@ -104,11 +110,20 @@ class Rewriter:
             for node in self._nodes
         ]
 
+    def _derived(self, value: str, kind: str) -> str:
+        """A name for what is made of `value`; the model's own layers may be called anything."""
+        name = f"{value}.{kind}"
+        while name in self._names:
+            name += "_"
+        self._names.add(name)
+        return name
+
     def _emit(self, name: str, operator: Operator, inputs: tuple[str, ...], source: str) -> str:
         self._nodes.append(Node(name, operator, inputs, source))
         return name
 
-    def _constant(self, name: str, array: np.ndarray) -> str:
+    def _constant(self, node: Node, kind: str, array: np.ndarray) -> str:
+        name = self._derived(node.name, kind)
         self._parameters[name] = array
         return name
 
@@ -126,7 +141,7 @@ class Rewriter:
         """The name of a float32 tensor that holds `value`."""
         if value not in self._float:
             form = self._int32.get(value) or self._int8[value]
-            self._float[value] = self._emit(f"{value}.float", Dequantize(form.scale), (form.name,), value)
+            self._float[value] = self._emit(self._derived(value, "float"), Dequantize(form.scale), (form.name,), value)
         return self._float[value]
 
     def _as_int8(self, value: str) -> Form:
@@ -134,19 +149,27 @@ class Rewriter:
         if value in self._int8:
             return self._int8[value]
         if value in self._int32:
-            self._int8[value] = self._requantize(value, self._int32[value], value, -127)
+            self._int8[value] = self._requantize(value, self._int32[value], -127)
         else:
             scale = self._observed_scale(value)
-            name = self._emit(f"{value}.int8", Quantize((1.0 / scale,)), (self._float[value],), value)
+            name = self._emit(self._derived(value, "int8"), Quantize((1.0 / scale,)), (self._float[value],), value)
             self._int8[value] = Form(name, scale)
         return self._int8[value]
 
-    def _requantize(self, value: str, accumulator: Form, seen_as: str, low: int) -> Form:
-        """int32 -> int8 for `seen_as`, whose observed range decides the shift."""
-        scale = self._observed_scale(seen_as, accumulator.scale)
-        shift = power_of_two_ratio(scale, accumulator.scale)
+    def _narrowed(self, value: str, unit: float) -> tuple[float, int]:
+        """Scale of the int8 form of `value` by its observed range, and the shift to it from an accumulator in `unit`s.
+
+        Left shifts end where the hardware's do: a finer scale would show nothing that the accumulator holds.
+        """
+        scale = max(self._observed_scale(value, unit), unit * 2.0**-MAXIMUM_SHIFT)
+        shift = power_of_two_ratio(scale, unit)
         assert shift is not None, "the scale was chosen as a power of two of the accumulator's"
-        name = self._emit(f"{value}.int8", Requantize(shift, low), (accumulator.name,), value)
+        return scale, shift
+
+    def _requantize(self, value: str, accumulator: Form, low: int) -> Form:
+        """int32 -> int8 for `value`."""
+        scale, shift = self._narrowed(value, accumulator.scale)
+        name = self._emit(self._derived(value, "int8"), Requantize(shift, low), (accumulator.name,), value)
         return Form(name, scale)
 
     def _in_float(self, node: Node) -> bool:
@@ -176,24 +199,19 @@ class Rewriter:
             return False
         x = self._as_int8(node.inputs[0])
         weight = self._model.parameters[node.inputs[1]]
-        weight_scale = best_scale(weight, float(np.abs(weight).max()))
-        scale = x.scale * weight_scale
         value, residual = node.name, None
         add = self._only_reader(value)
-        if add is not None and isinstance(add.operator, Binary) and add.operator.function == "add":
-            other = add.inputs[1] if add.inputs[0] == value else add.inputs[0]
-            ready = other in self._int8 or other in self._int32 or other in self._float
-            if ready and other != value and not self._is_constant(other) and self._types[other] == self._types[value]:
-                form = self._as_int8(other)
-                ratio = power_of_two_ratio(form.scale, scale)
-                if ratio is not None and -MAXIMUM_SHIFT <= ratio <= MAXIMUM_SHIFT:
-                    value, residual = add.name, (form, ratio)
+        other = self._residual(add, value) if add is not None else None
+        results = (value, other, add.name) if add is not None and other is not None else (value,)
+        weight_scale = self._reaching(best_scale(weight, float(np.abs(weight).max())), x, MAXIMUM_SHIFT, *results)
+        scale = x.scale * weight_scale
+        if add is not None and other is not None:
+            form = self._as_int8(other)
+            ratio = power_of_two_ratio(form.scale, scale)
+            if ratio is not None and -MAXIMUM_SHIFT <= ratio <= MAXIMUM_SHIFT:
+                value, residual = add.name, (form, ratio)
         value, bound = self._clip_after(value)
-        out_scale = self._observed_scale(value, scale)
-        shift = power_of_two_ratio(out_scale, scale)
-        assert shift is not None, "the scale was chosen as a power of two of the accumulator's"
-        if shift > MAXIMUM_SHIFT:
-            shift, out_scale = MAXIMUM_SHIFT, scale * 2.0**MAXIMUM_SHIFT
+        out_scale, shift = self._narrowed(value, scale)
         integer = IntegerConvolution(
             operator.strides,
             operator.padding,
@@ -206,14 +224,32 @@ class Rewriter:
         )
         inputs = [
             x.name,
-            self._constant(f"{node.name}.weight_int8", quantized(weight, weight_scale)),
-            self._constant(f"{node.name}.bias_int32", self._bias(node, scale, len(weight))),
+            self._constant(node, "weight_int8", quantized(weight, weight_scale)),
+            self._constant(node, "bias_int32", self._bias(node, scale, len(weight))),
         ]
         if residual is not None:
             inputs.append(residual[0].name)
         self._int8[value] = Form(self._emit(value, integer, tuple(inputs), node.label), out_scale)
         self._finish_chain(node.name, value)
         return True
+
+    def _residual(self, add: Node, value: str) -> str | None:
+        """What `add` adds to `value`, if that is ready and of the same type."""
+        if not isinstance(add.operator, Binary) or add.operator.function != "add":
+            return None
+        other = add.inputs[1] if add.inputs[0] == value else add.inputs[0]
+        ready = other in self._int8 or other in self._int32 or other in self._float
+        fits = other != value and not self._is_constant(other) and self._types[other] == self._types[value]
+        return other if ready and fits else None
+
+    def _reaching(self, weight_scale: float, x: Form, shift: int, *results: str) -> float:
+        """`weight_scale`, or a coarser one where a right `shift` could not bring accumulators of `results` into int8.
+
+        Such weights are small beside a bias or a residual, or so many that their rounding averages out.
+        """
+        largest = max(self._seen[value].largest for value in results)
+        finest = largest / (127 * 2.0**shift * x.scale)
+        return weight_scale if weight_scale >= finest else 2.0 ** math.ceil(math.log2(finest))
 
     def _finish_chain(self, first: str, last: str) -> None:
         """Mark the nodes fused between `first` and `last` as done."""
@@ -233,18 +269,18 @@ class Rewriter:
             return False
         x = self._as_int8(node.inputs[0])
         weight = self._model.parameters[node.inputs[1]]
-        weight_scale = float(np.abs(weight).max()) / 127 or 1.0
+        weight_scale = self._reaching(float(np.abs(weight).max()) / 127 or 1.0, x, MAXIMUM_CPU_SHIFT, node.name)
         scale = x.scale * weight_scale
         inputs = (
             x.name,
-            self._constant(f"{node.name}.weight_int8", quantized(weight, weight_scale)),
-            self._constant(f"{node.name}.bias_int32", self._bias(node, scale, len(weight))),
+            self._constant(node, "weight_int8", quantized(weight, weight_scale)),
+            self._constant(node, "bias_int32", self._bias(node, scale, len(weight))),
         )
-        name = self._emit(f"{node.name}.int32", IntegerDense(), inputs, node.label)
+        name = self._emit(self._derived(node.name, "int32"), IntegerDense(), inputs, node.label)
         self._int32[node.name] = Form(name, scale)
         value, bound = self._clip_after(node.name)
         if bound == np.inf:
-            self._int8[value] = self._requantize(value, self._int32[node.name], value, 0)
+            self._int8[value] = self._requantize(value, self._int32[node.name], 0)
             self._finish_chain(node.name, value)
         return True
 
@@ -255,7 +291,8 @@ class Rewriter:
         if not self._is_constant(*node.inputs[1:]) or len(self._types[node.name].shape) != 4:
             return False
         gain, offset = operator.affine(*(self._model.parameters[name].astype(np.float64) for name in node.inputs[1:]))
-        if node.inputs[0] in self._model.inputs and gain.all():
+        # A channel that is nearly constant has no offset that float32 could hold.
+        if node.inputs[0] in self._model.inputs and (np.abs(gain) * LARGEST_OFFSET > np.abs(offset)).all():
             scale = self._observed_scale(node.name)
             quantize = Quantize(tuple((gain / scale).tolist()), tuple((-offset / gain).tolist()))
             self._int8[node.name] = Form(self._emit(node.name, quantize, (node.inputs[0],), node.label), scale)
@@ -269,8 +306,8 @@ class Rewriter:
         shift = min(max(shift, 0), 24)
         inputs = (
             x.name,
-            self._constant(f"{node.name}.multiplier", np.rint(factors * 2.0**shift).astype(np.int32)),
-            self._constant(f"{node.name}.offset", np.rint(offset / scale * 2.0**shift).astype(np.int32)),
+            self._constant(node, "multiplier", np.rint(factors * 2.0**shift).astype(np.int32)),
+            self._constant(node, "offset", np.rint(offset / scale * 2.0**shift).astype(np.int32)),
         )
         affine = IntegerAffine(shift, low=-127 if bound is None else 0, high=_upper(bound, scale))
         self._int8[value] = Form(self._emit(value, affine, inputs, node.label), scale)
@@ -291,9 +328,7 @@ class Rewriter:
             return False
         value, bound = self._clip_after(node.name)
         unit = min(first.scale, second.scale)
-        scale = self._observed_scale(value, unit)
-        shift = power_of_two_ratio(scale, unit)
-        assert shift is not None, "the scale was chosen as a power of two of the accumulator's"
+        scale, shift = self._narrowed(value, unit)
         add = IntegerAdd(
             max(ratio, 0), max(-ratio, 0), shift, low=-127 if bound is None else 0, high=_upper(bound, scale)
         )
@@ -323,14 +358,14 @@ class Rewriter:
         forms = [self._as_int8(name) for name in node.inputs]
         coarsest = max(form.scale for form in forms)
         shifts = [power_of_two_ratio(coarsest, form.scale) for form in forms]
-        if any(shift is None for shift in shifts):
+        if any(shift is None or shift > MAXIMUM_SHIFT for shift in shifts):
             return False
         parts = []
         for number, (form, shift) in enumerate(zip(forms, shifts, strict=True)):
             parts.append(
                 form.name
                 if not shift
-                else self._emit(f"{node.name}.part{number}", Requantize(shift), (form.name,), node.label)
+                else self._emit(self._derived(node.name, f"part{number}"), Requantize(shift), (form.name,), node.label)
             )
         self._int8[node.name] = Form(self._emit(node.name, node.operator, tuple(parts), node.label), coarsest)
         return True
@@ -343,7 +378,7 @@ class Rewriter:
             return False
         x = self._as_int8(node.inputs[0])
         height, width = self._types[node.inputs[0]].shape[2:]
-        name = self._emit(f"{node.name}.sum", IntegerPoolSum(), (x.name,), node.label)
+        name = self._emit(self._derived(node.name, "sum"), IntegerPoolSum(), (x.name,), node.label)
         self._int32[node.name] = Form(name, x.scale / (height * width))
         return True
 
@@ -356,7 +391,7 @@ class Rewriter:
             return False
         x = self._as_int8(node.inputs[0])
         window = IntegerWindowSum(operator.kernel, operator.strides, operator.padding)
-        name = self._emit(f"{node.name}.sum", window, (x.name,), node.label)
+        name = self._emit(self._derived(node.name, "sum"), window, (x.name,), node.label)
         self._int32[node.name] = Form(name, x.scale / (operator.kernel[0] * operator.kernel[1]))
         return True
 

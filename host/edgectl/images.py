@@ -26,12 +26,20 @@ def read_pixels(path: str | os.PathLike[str]) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(name) as image:
                 upright = ImageOps.exif_transpose(image)
+                # Before Pillow 11 a grey PNG of 16 bits opens as "I", which nothing else in a PNG does.
+                if upright.mode.startswith("I;16") or (upright.mode, image.format) == ("I", "PNG"):
+                    upright = _eight_bit(upright)
                 return _opaque(upright).convert("RGB")
     except FileNotFoundError:
         raise UsageError(f"there is no image {name}; give the path of a photograph (JPEG, PNG, ...)") from None
     # Pillow's decoders raise all of these on damaged files.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, Warning) as error:
         raise UsageError(f"cannot read {name} as an image ({error}); give a sound JPEG or PNG file") from error
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    # Pillow's own conversion clips at 255 instead of scaling: everything bright becomes white.
+    return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
 
 
 def _opaque(image: Image.Image) -> Image.Image:

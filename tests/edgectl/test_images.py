@@ -38,6 +38,21 @@ def test_a_plain_colour_is_normalised_per_channel(tmp_path: Path) -> None:
     assert np.ptp(tensor, axis=(2, 3)).max() == 0
 
 
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_grey_of_16_bits_is_scaled_not_clipped(tmp_path: Path, kind: str) -> None:
+    grey = np.arange(0, 256, dtype=np.uint16).reshape(16, 16)
+    path = saved(tmp_path, grey * 257, f"grey.{kind}")
+    np.testing.assert_array_equal(np.asarray(read_pixels(path)), np.repeat(grey[:, :, None], 3, axis=2))
+
+
+def test_grey_of_16_bits_is_rotated_as_exif_says(tmp_path: Path) -> None:
+    grey = np.arange(0, 32, dtype=np.uint16).reshape(8, 4) * 1024
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(grey).save(tmp_path / "grey.png", exif=exif)
+    np.testing.assert_array_equal(np.asarray(read_pixels(tmp_path / "grey.png"))[..., 0], np.rot90(grey, -1) >> 8)
+
+
 def test_bgr_swaps_channels_before_normalising(tmp_path: Path) -> None:
     path = saved(tmp_path, np.full((20, 30, 3), (255, 0, 51), np.uint8))
     tensor = load_image(path, replace(HOW, channel_order="BGR"))

@@ -13,6 +13,8 @@ from PIL import Image, ImageOps
 from edgectl.errors import UsageError
 from edgectl.graph import Preprocessing
 
+MAXIMUM_PIXELS = 1 << 27
+"""Of a resized photograph: 400 MB."""
 DEFAULT_IMAGE = Path(__file__).parent / "data" / "images" / "cat.jpg"
 """The photograph that ships: a cat (see NOTICE)."""
 
@@ -53,13 +55,20 @@ def _opaque(image: Image.Image) -> Image.Image:
 def resized(image: Image.Image, how: Preprocessing) -> Image.Image:
     """The short side resized to `how.resize` (bilinear) and the centre cropped to `how.crop`, (height, width).
 
-    A crop larger than `how.resize` widens it; `how.resize` 0 stretches the whole image to the crop.
+    A crop larger than `how.resize` widens it; `how.resize` 0 stretches the whole image to the crop. Raises UsageError
+    where a strip of an image would become too large.
     """
     height, width = how.crop
     if how.resize == 0:
         return image.resize((width, height), Image.Resampling.BILINEAR)
     ratio = max(how.resize, height, width) / min(image.size)
-    scaled = image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BILINEAR)
+    size = round(image.width * ratio), round(image.height * ratio)
+    if size[0] * size[1] > MAXIMUM_PIXELS:
+        raise UsageError(
+            f"an image of {image.width} x {image.height} pixels is too long for a centre crop: resized, it would have "
+            f"{size[0]} x {size[1]}; cut it first"
+        )
+    scaled = image.resize(size, Image.Resampling.BILINEAR)
     left, top = (scaled.width - width) // 2, (scaled.height - height) // 2
     return scaled.crop((left, top, left + width, top + height))
 

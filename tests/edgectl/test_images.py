@@ -159,3 +159,9 @@ def test_unreadable_images_are_usage_errors(
     with pytest.raises(UsageError, match=r"photo\.jpg") as caught:
         load_image(path, HOW)
     assert caught.value.exit_code == 2
+
+
+def test_a_strip_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, np.zeros((1, 60_000, 3), np.uint8))
+    with pytest.raises(UsageError, match="60000 x 1 pixels is too long"):
+        load_image(path, replace(HOW, resize=256, crop=(224, 224)))

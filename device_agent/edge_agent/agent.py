@@ -40,6 +40,7 @@ EXIT_BUSY = 6
 _DRAIN_SECONDS = 2.0
 DEFAULT_RPC_PORT = 9091
 DEFAULT_HTTP_PORT = 9092
+MAXIMUM_PORT = 65535
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -51,10 +52,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--board", required=True, help="this board's profile, such as pynq or sim")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument(
-        "--port", type=int, default=DEFAULT_RPC_PORT, help="RPC port, 0 for a free one (default: %(default)s)"
+        "--port", type=_port, default=DEFAULT_RPC_PORT, help="RPC port, 0 for a free one (default: %(default)s)"
     )
     parser.add_argument(
-        "--http-port", type=int, default=DEFAULT_HTTP_PORT, help="HTTP port, 0 for a free one (default: %(default)s)"
+        "--http-port", type=_port, default=DEFAULT_HTTP_PORT, help="HTTP port, 0 for a free one (default: %(default)s)"
     )
     parser.add_argument(
         "--state-dir", type=Path, required=True, help="directory for bundles and uploads, of this agent alone"
@@ -73,11 +74,17 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) > MAXIMUM_PORT:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a port: 0 to {MAXIMUM_PORT}")
+    return int(text)
+
+
 def _host_and_port(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
+    if not host:
         raise argparse.ArgumentTypeError(f"'{text}' is not HOST:PORT")
-    return host, int(port)
+    return host, _port(port)
 
 
 class Agent:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_agent.agent import parse_arguments
 from edge_agent.state_file import AgentState
 from edgectl.boards.client import Connection
 from edgectl.errors import EdgectlError, IncompatibleError, UnreachableError, VerificationError
@@ -240,3 +241,14 @@ def test_sockets_are_not_inherited(agent: Process) -> None:
     agent.ended()
     with socket.create_server(("127.0.0.1", state.rpc_port)):
         pass
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--port", "70000"), ("--http-port", "-1"), ("--tracker", "localhost:99999"), ("--tracker", "localhost")],
+)
+def test_what_is_no_port_is_a_usage_error(options: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_arguments(["--board", "sim", "--state-dir", "unused", *options])
+    assert ended.value.code == 2
+    assert options[0] in capsys.readouterr().err

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from edgectl.errors import UsageError
+from edgectl.files import is_archive
 from edgectl.graph import Model, Preprocessing
 from edgectl.images import load_images, normalised, resized
 
@@ -19,7 +20,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".gif", ".ti
 
 @dataclass(frozen=True)
 class Dataset:
-    """Stored images: uint8 (N, H, W, C) or float32 (N, C, H, W), and their class indices (N) where there are any."""
+    """Stored images: uint8 (N, H, W, C) or float32 (N, C, H, W), or samples of features, float32 (N, features); and
+    their class indices (N) where there are any."""
 
     images: np.ndarray
     labels: np.ndarray | None
@@ -29,6 +31,8 @@ def read_dataset(path: str | os.PathLike[str], limit: int | None = None) -> Data
     """`x`, and `y` if present, of an .npz file. Raises UsageError where it is unreadable or lacks `x`."""
     name = os.fspath(path)
     try:
+        if not is_archive(name):
+            raise UsageError(f"{name} is no .npz file; make one with numpy.savez(PATH, x=images, y=labels)")
         with np.load(name, allow_pickle=False) as archive:
             if "x" not in archive:
                 raise UsageError(
@@ -41,9 +45,10 @@ def read_dataset(path: str | os.PathLike[str], limit: int | None = None) -> Data
         raise UsageError(f"there is no file {name}") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, KeyError) as error:
         raise UsageError(f"cannot read {name} as .npz: {error}") from error
-    if images.ndim != 4 or images.dtype not in (np.uint8, np.float32):
+    if (images.ndim, images.dtype) not in ((4, np.uint8), (4, np.float32), (2, np.float32)):
         raise UsageError(
-            f"x of {name} is {images.dtype}{list(images.shape)}; it must be uint8 (N, H, W, C) or float32 (N, C, H, W)"
+            f"x of {name} is {images.dtype}{list(images.shape)}; it must be uint8 (N, H, W, C), float32 (N, C, H, W) or "
+            "float32 (N, features)"
         )
     if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
         raise UsageError(f"y of {name} is {labels.dtype}{list(labels.shape)}; it must be integer (N)")
@@ -70,6 +75,11 @@ def as_input(images: np.ndarray, model: Model) -> np.ndarray:
     how = model.preprocessing
     if how is None:
         raise UsageError(f"'{model.name}' says nothing of preprocessing; give --mean and --std for images of bytes")
+    # Checked before resizing too: Pillow knows no images of other numbers of channels.
+    if images.shape[3] != len(how.mean):
+        raise UsageError(
+            f"the images are uint8{list(images.shape)}, in the order (N, H, W, C); the model takes {len(how.mean)} channels"
+        )
     if images.shape[1:3] != how.crop:
         images = np.stack([np.asarray(resized(Image.fromarray(image), how)) for image in images])
     return normalised(images, how)

@@ -34,6 +34,27 @@ def test_bytes_of_another_size_are_resized() -> None:
     assert as_input(images, model()).shape == (1, 3, 4, 4)
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 8, 12), (1, 8, 12, 1), (1, 4, 4, 4)])
+def test_bytes_of_other_channels_or_order(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="the model takes 3 channels"):
+        as_input(np.zeros(shape, np.uint8), model())
+
+
+def test_bytes_of_one_channel_are_resized() -> None:
+    grey = Model("net", {"data": TensorType((1, 1, 4, 4))}, (), {}, (), Preprocessing(4, (4, 4), (0.5,), (0.5,)))
+    assert as_input(np.full((2, 8, 6, 1), 255, np.uint8), grey).tolist() == np.ones((2, 1, 4, 4)).tolist()
+
+
+def test_samples_of_features(tmp_path: Path) -> None:
+    samples = np.arange(10, dtype=np.float32).reshape(2, 5)
+    np.savez(tmp_path / "data.npz", x=samples, y=[0, 1])
+    vectors = Model("net", {"data": TensorType((1, 5))}, (), {}, ())
+    np.testing.assert_array_equal(as_input(read_dataset(tmp_path / "data.npz").images, vectors), samples)
+    np.savez(tmp_path / "data.npz", x=samples.astype(np.uint8))
+    with pytest.raises(UsageError, match="float32 \\(N, features\\)"):
+        read_dataset(tmp_path / "data.npz")
+
+
 def test_floats_are_used_as_they_are() -> None:
     images = np.random.default_rng(0).normal(size=(3, 3, 4, 4)).astype(np.float32)
     assert as_input(images, model(None)) is images
@@ -86,3 +107,15 @@ def test_preprocessing_of_a_model_that_says_nothing(size: int, resize: int) -> N
 def test_preprocessing_that_cannot_be(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     with pytest.raises(UsageError):
         image_preprocessing(mean, std, (1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("content", ["array", "text"])
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "data.npz"
+    if content == "array":
+        with path.open("wb") as file:
+            np.save(file, np.zeros((2, 8, 8, 3), np.uint8))
+    else:
+        path.write_text("x,y")
+    with pytest.raises(UsageError, match=r"is no \.npz file; make one with numpy\.savez"):
+        read_dataset(path)

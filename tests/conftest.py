@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 # Before anything imports NumPy: BLAS threads that outnumber the cores wait for each other, and one test process runs
 # on each core already.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+# Some tests interrupt themselves; a shell starts background jobs with this signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -252,13 +252,14 @@ def test_too_many_sessions_are_told_and_make_room_when_they_end(agent: Board) ->
 
 
 def test_a_session_that_has_long_been_idle_makes_way(tmp_path: Path) -> None:
-    with board(tmp_path, Limits(sessions=3, yield_seconds=0.2)) as agent:
+    with board(tmp_path, Limits(sessions=3, yield_seconds=1.0)) as agent:
         oldest, middle, newest = (_session(agent) for _ in range(3))
         with pytest.raises(EdgectlError, match="3 sessions are already open"):
             Connection(agent.address, KEY)
-        time.sleep(0.3)
-        _send(oldest, 9, codec.encode_values(["edge.echo"]))
-        _receive(oldest)
+        time.sleep(1.1)
+        for kept in (oldest, newest):
+            _send(kept, 9, codec.encode_values(["edge.echo"]))
+            _receive(kept)
         assert _served(agent)
         assert _ends(middle)
         for kept in (oldest, newest):

@@ -47,8 +47,8 @@ def read_dataset(path: str | os.PathLike[str], limit: int | None = None) -> Data
         raise UsageError(f"cannot read {name} as .npz: {error}") from error
     if (images.ndim, images.dtype) not in ((4, np.uint8), (4, np.float32), (2, np.float32)):
         raise UsageError(
-            f"x of {name} is {images.dtype}{list(images.shape)}; it must be uint8 (N, H, W, C), float32 (N, C, H, W) or "
-            "float32 (N, features)"
+            f"x of {name} is {images.dtype}{list(images.shape)}; it must be uint8 (N, H, W, C), "
+            "float32 (N, C, H, W) or float32 (N, features)"
         )
     if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
         raise UsageError(f"y of {name} is {labels.dtype}{list(labels.shape)}; it must be integer (N)")
@@ -78,11 +78,19 @@ def as_input(images: np.ndarray, model: Model) -> np.ndarray:
     # Checked before resizing too: Pillow knows no images of other numbers of channels.
     if images.shape[3] != len(how.mean):
         raise UsageError(
-            f"the images are uint8{list(images.shape)}, in the order (N, H, W, C); the model takes {len(how.mean)} channels"
+            f"the images are uint8{list(images.shape)}, in the order (N, H, W, C); the model takes "
+            f"{len(how.mean)} channels"
         )
     if images.shape[1:3] != how.crop:
-        images = np.stack([np.asarray(resized(Image.fromarray(image), how)) for image in images])
+        images = np.stack([_resized_pixels(image, how) for image in images])
     return normalised(images, how)
+
+
+def _resized_pixels(pixels: np.ndarray, how: Preprocessing) -> np.ndarray:
+    # Pillow's grey images have no axis of channels.
+    grey = pixels.shape[2] == 1
+    scaled = np.asarray(resized(Image.fromarray(pixels[..., 0] if grey else pixels), how))
+    return scaled[..., None] if grey else scaled
 
 
 def read_calibration(path: str | os.PathLike[str], model: Model, limit: int | None = None) -> np.ndarray:

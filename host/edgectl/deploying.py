@@ -6,13 +6,15 @@ import os
 from contextlib import ExitStack
 
 from edge_agent.boards import profile
-from edgectl.boards.board import Board, bundle_bytes
+from edge_agent.bundle import read_bundle
+from edgectl.boards.board import Board, bundle_bytes, model_inputs
 from edgectl.boards.choosing import SimulatedChoice, choose
 from edgectl.building import Build, build
 from edgectl.images import DEFAULT_IMAGE, read_pixels
 from edgectl.measuring import Measurement, measure
 from edgectl.sources import Prepared, Source, is_bundle, prepare
 from edgectl.stages import Stages
+from edgectl.tensors import is_tensor_file, read_tensor
 
 
 def deploy(
@@ -31,18 +33,21 @@ def deploy(
     """
     stages = stages or Stages()
     choice = choose(board)
-    # What is wrong with the image must show before anything goes live.
-    read_pixels(image)
+    # What is wrong with the image must show before the work, and before anything goes live.
+    if is_tensor_file(image):
+        read_tensor(image)
+    else:
+        read_pixels(image)
     with ExitStack() as stack:
         if isinstance(choice, SimulatedChoice):
             # Compile first: a board must not be started for a model that does not exist.
-            bundle, prepared = _bundle(source, choice.simulated.profile, stages)
+            bundle, prepared = _bundle(source, choice.simulated.profile, image, stages)
             with stages.stage("start the board"):
                 opened = stack.enter_context(Board(board))
         else:
             with stages.stage("connect"):
                 opened = stack.enter_context(Board(board))
-            bundle, prepared = _bundle(source, opened.profile, stages)
+            bundle, prepared = _bundle(source, opened.profile, image, stages)
         with stages.stage("upload"):
             digest = opened.upload(bundle, stages.progress)
         with stages.stage("activate and self-test"):
@@ -52,12 +57,16 @@ def deploy(
         return measure(opened, image, number, repeat, top, stages, notices, banner)
 
 
-def _bundle(source: Source | str, board: str, stages: Stages) -> tuple[bytes, Prepared | None]:
-    if isinstance(source, str):
-        if is_bundle(source):
-            return bundle_bytes(source), None
-        source = Source(source)
-    built, prepared = compile_source(source, board, stages)
+def _bundle(
+    source: Source | str, board: str, image: str | os.PathLike[str], stages: Stages
+) -> tuple[bytes, Prepared | None]:
+    """The bundle of `source`, for whose model `image` is an input."""
+    if isinstance(source, str) and is_bundle(source):
+        data = bundle_bytes(source)
+        model_inputs(read_bundle(data).manifest, image)
+        return data, None
+    built, prepared = compile_source(Source(source) if isinstance(source, str) else source, board, stages)
+    model_inputs(built.manifest, image)
     return built.data, prepared
 
 

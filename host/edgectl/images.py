@@ -101,6 +101,6 @@ def load_images(paths: Sequence[str | os.PathLike[str]], how: Preprocessing) -> 
 
 def _channels(image: Image.Image, count: int) -> np.ndarray:
     if count not in (1, 3):
-        raise UsageError(f"the model takes {count} channels, a photograph has 1 or 3; give the tensor as .npz instead")
+        raise UsageError(f"the model takes {count} channels, a photograph has 1 or 3; give a tensor: --input FILE.npy")
     pixels = np.asarray(image.convert("L" if count == 1 else "RGB"))
     return pixels.reshape(image.height, image.width, count)

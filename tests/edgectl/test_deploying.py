@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgectl.boards.board import Board
 from edgectl.boards.client import Connection
 from edgectl.deploying import compile_source, deploy
 from edgectl.errors import EdgectlError, IncompatibleError, UsageError, VerificationError
-from edgectl.images import DEFAULT_IMAGE
+from edgectl.graph import Preprocessing
+from edgectl.images import DEFAULT_IMAGE, load_image
 from edgectl.simulated_board import SimulatedBoard
 from edgectl.sources import Source
 from edgectl.stages import Stages
@@ -53,6 +55,23 @@ def test_a_failure_ends_the_board_that_was_started(
     with pytest.raises(type(error), match=str(error)):
         deploy(DEMO)
     assert own_board.find() is None
+
+
+def test_an_image_that_the_model_cannot_take_is_found_before_anything_goes_live(
+    own_board: SimulatedBoard, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "small.npy", np.zeros((1, 3, 8, 8), np.float32))
+    stages = Stages()
+    with pytest.raises(UsageError, match=r"float32\[1, 3, 8, 8\]"):
+        deploy(DEMO, image=tmp_path / "small.npy", stages=stages)
+    assert own_board.find() is None and "start the board" not in stages.seconds
+
+
+def test_a_tensor_in_a_file(session_board: SimulatedBoard, tmp_path: Path) -> None:
+    how = Preprocessing(32, (32, 32), (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+    np.save(tmp_path / "cat.npy", load_image(DEFAULT_IMAGE, how))
+    measurement = deploy(DEMO, image=tmp_path / "cat.npy", repeat=1)
+    assert measurement.prediction.top[0].label == "cat"
 
 
 def test_a_bad_image_is_found_before_the_work(own_board: SimulatedBoard, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from edgectl.errors import IncompatibleError, UsageError, VerificationError
 from edgectl.graph import Preprocessing
 from edgectl.images import load_image
 from edgectl.simulated_board import RunningBoard
+from edgectl.tensors import is_tensor_file, read_tensor
 
 
 class Built(Protocol):
@@ -175,7 +176,8 @@ def bundle_bytes(bundle: Bundle) -> bytes:
 
 
 def model_inputs(manifest: Mapping[str, Any], image: str | os.PathLike[str] | np.ndarray) -> dict[str, np.ndarray]:
-    """The inputs that a model with this manifest takes, from a photograph or an array; a batch repeats the image.
+    """The inputs that a model with this manifest takes, from a photograph, a tensor's file (.npy, .npz) or an array; a
+    batch repeats the image.
 
     Raises UsageError where the image is unreadable or of another shape.
     """
@@ -185,7 +187,10 @@ def model_inputs(manifest: Mapping[str, Any], image: str | os.PathLike[str] | np
         )
     (spec,) = manifest["inputs"]
     shape = tuple(spec["shape"])
-    array = image if isinstance(image, np.ndarray) else load_image(image, preprocessing_of(manifest))
+    if isinstance(image, np.ndarray):
+        array = image
+    else:
+        array = read_tensor(image) if is_tensor_file(image) else load_image(image, preprocessing_of(manifest))
     if array.shape[1:] != shape[1:] or array.dtype.name != spec["dtype"]:
         raise UsageError(
             f"the image is {array.dtype.name}{list(array.shape)}, the model's input '{spec['name']}' "
@@ -202,7 +207,7 @@ def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
     if entry is None:
         raise UsageError(
             "the deployed model says nothing of preprocessing, so a photograph cannot be its input; compile it "
-            "with --mean and --std, or give a tensor"
+            "with --mean and --std, or give a tensor: --input FILE.npy"
         )
     return Preprocessing(
         entry["resize"], tuple(entry["crop"]), tuple(entry["mean"]), tuple(entry["std"]), entry["channel_order"]

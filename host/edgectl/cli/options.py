@@ -31,7 +31,9 @@ StdOption = Annotated[str, typer.Option("--std", help="Per-channel standard devi
 LabelsOption = Annotated[str, typer.Option("--labels", help="A text file with one class name per line.")]
 BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Samples per inference.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of random weights.")]
-InputOption = Annotated[str, typer.Option("--input", help="A photograph (default: the cat that ships with edgectl).")]
+InputOption = Annotated[
+    str, typer.Option("--input", help="A photograph, or a tensor in FILE.npy (default: the cat that ships).")
+]
 TopOption = Annotated[int, typer.Option("--top", min=1, help="How many classes to show.")]
 
 

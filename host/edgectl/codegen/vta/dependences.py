@@ -31,8 +31,12 @@ class Dependences:
         self.flags: list[set[str]] = []
         """Per instruction, the names of its set token flags."""
         depths = {memory: config.depth(memory) for memory in (Memory.INP, Memory.WGT, Memory.OUT)}
-        self._writer = {memory: np.full(depth, -1, np.int64) for memory, depth in depths.items()}
-        self._reader = {memory: np.full(depth, -1, np.int64) for memory, depth in depths.items()}
+        self._writer: dict[Memory, np.ndarray] = {
+            memory: np.full(depth, -1, np.int64) for memory, depth in depths.items()
+        }
+        self._reader: dict[Memory, np.ndarray] = {
+            memory: np.full(depth, -1, np.int64) for memory, depth in depths.items()
+        }
         self._stored: dict[int, int] = {}
 
     @property

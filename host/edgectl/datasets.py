@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 
 from edgectl.errors import UsageError
-from edgectl.files import is_archive
 from edgectl.graph import Model, Preprocessing
 from edgectl.images import load_images, normalised, resized
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".gif", ".tif", ".tiff")
+REPAIR = "make one with numpy.savez(PATH, x=images, y=labels)"
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,10 @@ def read_dataset(path: str | os.PathLike[str], limit: int | None = None) -> Data
     """`x`, and `y` if present, of an .npz file. Raises UsageError where it is unreadable or lacks `x`."""
     name = os.fspath(path)
     try:
-        if not is_archive(name):
-            raise UsageError(f"{name} is no .npz file; make one with numpy.savez(PATH, x=images, y=labels)")
-        with np.load(name, allow_pickle=False) as archive:
+        loaded = np.load(name, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise UsageError(f"cannot read {name} as .npz: it is one array; {REPAIR}")
+        with loaded as archive:
             if "x" not in archive:
                 raise UsageError(
                     f"{name} has no array 'x' (it has {', '.join(archive.files) or 'none'}); it needs x, uint8 "
@@ -43,8 +44,11 @@ def read_dataset(path: str | os.PathLike[str], limit: int | None = None) -> Data
             labels = archive["y"][:limit] if "y" in archive else None
     except FileNotFoundError:
         raise UsageError(f"there is no file {name}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, KeyError) as error:
-        raise UsageError(f"cannot read {name} as .npz: {error}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {name} as .npz: {error.strerror or error}") from error
+    # NumPy's own words for damaged files are of pickles, and how to trust them.
+    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, KeyError) as error:
+        raise UsageError(f"cannot read {name} as .npz: it is damaged, or none; {REPAIR}") from error
     if (images.ndim, images.dtype) not in ((4, np.uint8), (4, np.float32), (2, np.float32)):
         raise UsageError(
             f"x of {name} is {images.dtype}{list(images.shape)}; it must be uint8 (N, H, W, C), "

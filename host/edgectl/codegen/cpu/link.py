@@ -85,9 +85,11 @@ def cache_folder() -> Path:
     for candidate in candidates:
         folder = candidate / "cpu"
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            candidate.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.mkdir(exist_ok=True, mode=0o700)
             with tempfile.TemporaryFile(dir=folder):
-                if folder.stat().st_uid == os.getuid():  # code from a folder of somebody else would be linked in
+                # Code from a folder of somebody else, or that somebody else can exchange, would be linked in.
+                if candidate.stat().st_uid == folder.stat().st_uid == os.getuid():
                     return folder
         except OSError:
             continue

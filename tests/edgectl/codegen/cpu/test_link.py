@@ -48,6 +48,23 @@ def test_cache_folder_is_used_and_an_unwritable_one_is_survived(
     assert link_library([], TARGETS["aarch64"]) == library
 
 
+@pytest.mark.parametrize("foreign", ["edgectl", "edgectl/cpu"])
+def test_a_cache_that_somebody_else_can_exchange_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: str
+) -> None:
+    monkeypatch.setenv("EDGECTL_CACHE", str(tmp_path / "edgectl"))
+    monkeypatch.setattr(link.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    own = Path.stat
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        fields = list(own(path, **options))
+        fields[4] += path == tmp_path / foreign
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert link.cache_folder() == tmp_path / "temporary" / f"edgectl-{os.getuid()}" / "cpu"
+
+
 def test_no_writable_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("EDGECTL_CACHE", str(tmp_path / "file"))

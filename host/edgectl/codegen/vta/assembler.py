@@ -8,7 +8,7 @@ import numpy as np
 
 from edge_agent.vta.config import MICRO_OP_BYTES, Config, Memory
 from edge_agent.vta.counters import count
-from edge_agent.vta.isa import Alu, AluOpcode, Finish, Gemm, Instruction, Load, Store, encode_stream
+from edge_agent.vta.isa import Alu, Finish, Gemm, Instruction, Load, Store, encode_stream
 from edge_agent.vta.program import Layer, Program, ProgramTensor, Relocation, Role
 from edge_agent.vta.schedule import Module
 from edgectl.codegen.vta.dependences import Dependences
@@ -111,14 +111,6 @@ class Assembler:
             Load(memory=Memory.UOP, sram_base=0, dram_base=0, y_size=0, x_size=0, x_stride=0), Module.COMPUTE
         )
 
-    def load_accumulator(self, tensor: int, sram: int, dram: int, elements: int) -> None:
-        """LOAD of ACC elements that lie together."""
-        instruction = Load(
-            memory=Memory.ACC, sram_base=sram, dram_base=dram, y_size=1, x_size=elements, x_stride=elements
-        )
-        index = self._append(instruction, Module.COMPUTE, tensor)
-        self._dependences.access(index, writes=[(Memory.OUT, sram, sram + elements)])
-
     def _load_micro_ops(self, sram: int, dram: int, elements: int) -> None:
         instruction = Load(
             memory=Memory.UOP, sram_base=sram, dram_base=dram, y_size=1, x_size=elements, x_stride=elements
@@ -185,6 +177,3 @@ class Assembler:
     def _stored_and_loaded(self, tensor: int) -> bool:
         kinds = {type(self._instructions[r.instruction]) for r in self._relocations if r.tensor == tensor}
         return {Load, Store} <= kinds
-
-
-__all__ = ["MICRO_OPS", "AluOpcode", "Assembler", "Span"]

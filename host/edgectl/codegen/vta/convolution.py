@@ -14,7 +14,7 @@ from edgectl.codegen.vta.assembler import Assembler, Span
 from edgectl.codegen.vta.bias import bias_blocks, block_count, constant_input
 from edgectl.codegen.vta.buffers import BIAS_SLOTS
 from edgectl.codegen.vta.layers import Activation, ConvolutionLayer, pack_weight
-from edgectl.codegen.vta.loops import Base, Dimension, nests
+from edgectl.codegen.vta.loops import PREFERRED_MICRO_OPS, Base, Dimension, nests
 from edgectl.codegen.vta.slots import Slots
 from edgectl.codegen.vta.tiling import Problem, Tiling, buffers, choose_tiling
 from edgectl.errors import CompileError
@@ -217,10 +217,10 @@ class ConvolutionEmitter:
             (self._buffers.identity, self._buffers.identity + 1),
         )
         if layer.residual_shift < 0:
-            self._alu_immediate(AluOpcode.ADD, 1 << (-layer.residual_shift - 1), span)
-            self._alu_immediate(AluOpcode.SHR, -layer.residual_shift, span)
+            self._alu(AluOpcode.ADD, 1 << (-layer.residual_shift - 1), span)
+            self._alu(AluOpcode.SHR, -layer.residual_shift, span)
         elif layer.residual_shift > MAXIMUM_IDENTITY_SHIFT:
-            self._alu_immediate(AluOpcode.SHR, MAXIMUM_IDENTITY_SHIFT - layer.residual_shift, span)
+            self._alu(AluOpcode.SHR, MAXIMUM_IDENTITY_SHIFT - layer.residual_shift, span)
 
     def _multiply(self, tile: Tile, ins: Range, span: Span) -> None:
         """Accumulate the input blocks `ins`: load what is not on chip, then one GEMM per group of kernel rows."""
@@ -321,37 +321,27 @@ class ConvolutionEmitter:
         """Shift and clip."""
         layer = self._layer
         if layer.shift:
-            self._alu_immediate(AluOpcode.SHR, layer.shift, span)
-        self._alu_immediate(AluOpcode.MAX, layer.low, span)
-        self._alu_immediate(AluOpcode.MIN, layer.high, span)
+            self._alu(AluOpcode.SHR, layer.shift, span)
+        self._alu(AluOpcode.MAX, layer.low, span)
+        self._alu(AluOpcode.MIN, layer.high, span)
 
-    def _alu_immediate(self, opcode: AluOpcode, imm: int, span: Span) -> None:
+    def _alu(self, opcode: AluOpcode, imm: int, span: Span) -> None:
+        """An operation with an immediate on every element of `span`."""
         for nest in nests(_divided(Dimension(span[1] - span[0], 1, 1, 0)), Base(span[0], span[0], 0), self._config):
-            self._alu(opcode, nest.micro_ops, nest.outer, nest.inner, span, imm)
-
-    def _alu(
-        self,
-        opcode: AluOpcode,
-        micro_ops: bytes,
-        outer: Dimension,
-        inner: Dimension,
-        span: Span,
-        imm: int | None = None,
-    ) -> None:
-        alu = Alu(
-            alu_opcode=opcode,
-            use_imm=imm is not None,
-            imm=imm or 0,
-            uop_bgn=0,
-            uop_end=0,
-            iter_out=outer.extent,
-            iter_in=inner.extent,
-            dst_factor_out=outer.dst,
-            dst_factor_in=inner.dst,
-            src_factor_out=outer.src,
-            src_factor_in=inner.src,
-        )
-        self._assembler.alu(alu, micro_ops, span)
+            alu = Alu(
+                alu_opcode=opcode,
+                use_imm=True,
+                imm=imm,
+                uop_bgn=0,
+                uop_end=0,
+                iter_out=nest.outer.extent,
+                iter_in=nest.inner.extent,
+                dst_factor_out=nest.outer.dst,
+                dst_factor_in=nest.inner.dst,
+                src_factor_out=nest.outer.src,
+                src_factor_in=nest.inner.src,
+            )
+            self._assembler.alu(alu, nest.micro_ops, span)
 
     def _store(self, tile: Tile, acc: int) -> None:
         height, width = self._problem.out_size
@@ -365,12 +355,9 @@ class ConvolutionEmitter:
             self._assembler.store(self._out, acc + block * pixels, row, tile.height, tile.width, width)
 
 
-LINEAR_MICRO_OPS = 56
-
-
 def _divided(dimension: Dimension) -> tuple[Dimension, ...]:
     """A linear walk as (steps, elements of a step), so that a short micro-op list serves a long walk."""
-    for size in range(min(LINEAR_MICRO_OPS, dimension.extent), 0, -1):
+    for size in range(min(PREFERRED_MICRO_OPS, dimension.extent), 0, -1):
         if dimension.extent % size == 0:
             break
     coarse = Dimension(dimension.extent // size, dimension.dst * size, dimension.src * size, dimension.wgt * size)

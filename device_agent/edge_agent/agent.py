@@ -108,13 +108,13 @@ class Agent:
             self._accelerator = open_accelerator(self._profile.accelerator, self._profile)
             self._processor = Processor.here()
             self._metrics = Metrics(options.board, self._profile.config)
-            store = Store(options.state_dir)
+            # The rest of the board's memory belongs to models and to the system.
+            share = self._profile.memory_bytes // 4
+            limits = Limits(frame_bytes=share, memory_bytes=share, bundle_bytes=2 * share)
+            store = Store(options.state_dir, limits.bundle_bytes)
             self._service = Service(
                 Runtime(self._accelerator, directory=kernels), self._accelerator, store, self._metrics
             )
-            # The rest of the board's memory belongs to models and to the system.
-            share = self._profile.memory_bytes // 4
-            limits = Limits(frame_bytes=share, memory_bytes=share)
             endpoint = Endpoint(
                 options.board,
                 self._service,

@@ -47,17 +47,25 @@ class Bundle:
         return np.load(io.BytesIO(self.members[member]), allow_pickle=False)
 
 
-def read_bundle(source: Path | bytes) -> Bundle:
+def read_bundle(source: Path | bytes, maximum_bytes: int = MAXIMUM_BYTES) -> Bundle:
     """Read and verify a bundle from a file or from its bytes.
 
-    Raises VerificationError where it is damaged (not a ZIP, truncated, wrong digest, unlisted members), and
-    IncompatibleError where its schema is another version's.
+    Raises VerificationError where it is damaged (not a ZIP, truncated, wrong digest, unlisted members) or unpacks to
+    more than `maximum_bytes`, and IncompatibleError where its schema is another version's.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
             entries = archive.infolist()
-            if len(entries) > MAXIMUM_MEMBERS or sum(entry.file_size for entry in entries) > MAXIMUM_BYTES:
-                raise VerificationError(f"the bundle unpacks to more than {MAXIMUM_BYTES} bytes or {MAXIMUM_MEMBERS} members")
+            nbytes = sum(entry.file_size for entry in entries)
+            if nbytes > maximum_bytes:
+                raise VerificationError(
+                    f"the bundle unpacks to {nbytes} bytes, at most {maximum_bytes} are accepted here; "
+                    "compile a smaller model, or for a smaller batch"
+                )
+            if len(entries) > MAXIMUM_MEMBERS:
+                raise VerificationError(
+                    f"the bundle has {len(entries)} members, at most {MAXIMUM_MEMBERS} are accepted"
+                )
             members = {entry.filename: archive.read(entry) for entry in entries}
         manifest_bytes = members.pop("manifest.json")
         manifest = json.loads(manifest_bytes)
@@ -66,15 +74,25 @@ def read_bundle(source: Path | bytes) -> Bundle:
         raise
     except FileNotFoundError:
         raise VerificationError(f"there is no bundle at {source!s}") from None
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError, RuntimeError, NotImplementedError, EOFError) as error:
-        raise VerificationError(f"not an edgectl bundle, or a damaged one ({error}); compile or upload it again") from error
+    except (
+        OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError, RuntimeError, NotImplementedError, EOFError,
+    ) as error:  # fmt: skip
+        raise VerificationError(
+            f"not an edgectl bundle, or a damaged one ({error}); compile or upload it again"
+        ) from error
     if schema != SCHEMA_VERSION:
-        raise IncompatibleError(f"bundle schema {schema}, this agent reads {SCHEMA_VERSION}; compile the model again "
-                                "with the agent's version of edgectl")
+        raise IncompatibleError(
+            f"bundle schema {schema}, this agent reads {SCHEMA_VERSION}; compile the model again "
+            "with the agent's version of edgectl"
+        )
     if set(listed) != set(members):
-        raise VerificationError(f"the bundle's members {sorted(members)} are not those of its manifest {sorted(listed)}")
+        raise VerificationError(
+            f"the bundle's members {sorted(members)} are not those of its manifest {sorted(listed)}"
+        )
     for name, data in members.items():
         digest = hashlib.sha256(data).hexdigest()
         if listed[name] != {"bytes": len(data), "sha256": digest}:
-            raise VerificationError(f"bundle member '{name}' is damaged: its digest is {digest}, the manifest says {listed[name]}")
+            raise VerificationError(
+                f"bundle member '{name}' is damaged: its digest is {digest}, the manifest says {listed[name]}"
+            )
     return Bundle(manifest, members, hashlib.sha256(manifest_bytes).hexdigest())

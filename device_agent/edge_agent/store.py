@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent import durable
-from edge_agent.bundle import Bundle, read_bundle
+from edge_agent.bundle import MAXIMUM_BYTES, Bundle, read_bundle
 from edge_agent.errors import AgentError, InputError, VerificationError
 
 SCHEMA_VERSION = 1
@@ -34,8 +34,10 @@ class Active:
 class Store:
     """The bundles under a state directory, which it owns alone. Thread-safe."""
 
-    def __init__(self, directory: Path) -> None:
-        """Open, creating what is missing, and sweep leftovers. Raises AgentError where the directory is unusable."""
+    def __init__(self, directory: Path, maximum_bytes: int = MAXIMUM_BYTES) -> None:
+        """Open, creating what is missing, and sweep leftovers. Bundles of more than `maximum_bytes` are not accepted:
+        the board could not hold them in memory. Raises AgentError where the directory is unusable."""
+        self.maximum_bytes = maximum_bytes
         self._bundles = directory / "bundles"
         self._active_file = directory / "active.json"
         self._lock = threading.RLock()
@@ -89,7 +91,7 @@ class Store:
         Raises VerificationError or IncompatibleError where it is not a good bundle.
         """
         try:
-            digest = read_bundle(file).digest
+            digest = read_bundle(file, self.maximum_bytes).digest
             with self._lock:
                 durable.publish(file, self._path(digest))
                 self._prune(digest)
@@ -115,7 +117,7 @@ class Store:
         path = self._path(digest)
         if not path.is_file():
             raise InputError(f"there is no bundle {digest[:12]} on this board; upload it first")
-        bundle = read_bundle(path)
+        bundle = read_bundle(path, self.maximum_bytes)
         if bundle.digest != digest:
             raise VerificationError(f"bundle {digest[:12]} on disk has digest {bundle.digest[:12]}; upload it again")
         return bundle

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 from edge_agent import durable
-from edge_agent.bundle import MAXIMUM_BYTES
 from edge_agent.errors import AgentError, BusyError, InputError, VerificationError
 from edge_agent.store import Store
 
@@ -50,8 +49,8 @@ class Uploads:
         """
         if not re.fullmatch("[0-9a-f]{64}", sha256):
             raise InputError(f"{sha256[:80]!r} is not a SHA-256: 64 hexadecimal digits")
-        if not 0 < nbytes <= MAXIMUM_BYTES:
-            raise InputError(f"a bundle of {nbytes} bytes cannot be; 1 to {MAXIMUM_BYTES} are accepted")
+        if not 0 < nbytes <= self._store.maximum_bytes:
+            raise InputError(f"a bundle of {nbytes} bytes cannot be; 1 to {self._store.maximum_bytes} are accepted")
         with self._lock:
             upload = self._uploads.get(sha256)
             if upload is not None and upload.nbytes == nbytes and self._is_usable(upload):

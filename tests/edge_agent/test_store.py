@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,17 @@ def test_a_bad_bundle_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(VerificationError):
             _add(store, data)
     assert not list((tmp_path / "bundles").iterdir())
+
+
+def test_a_bundle_that_the_boards_memory_cannot_hold_is_not_unpacked(tmp_path: Path) -> None:
+    store = Store(tmp_path, maximum_bytes=1 << 20)
+    file = store.incoming / "new"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("kernels.so", bytes(2 << 20))
+    assert file.stat().st_size < 4096
+    with pytest.raises(VerificationError, match="unpacks to 2097152 bytes, at most 1048576 are accepted"):
+        store.add(file)
+    assert not list(store.incoming.iterdir())
 
 
 def test_activation_and_rollback(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ class Limits:
     frame_bytes: int = 128 << 20
     memory_bytes: int = 128 << 20
     """Of all sessions together, for tensors and long frames."""
+    bundle_bytes: int = 256 << 20
+    """Of an unpacked bundle."""
     file_bytes: int = 512 << 20
     """Of one session's folder."""
     sessions: int = 16

@@ -47,7 +47,8 @@ def listdir(session: Session, folder: str) -> str:
     "Load an uploaded bundle as a module. Nothing else can be loaded: a library is arbitrary code.",
 )
 def load_module(session: Session, name: str) -> ModuleHandle:
-    model = session.endpoint.service.load(read_bundle(session.files.existing(name)))
+    bundle = read_bundle(session.files.existing(name), session.endpoint.limits.bundle_bytes)
+    model = session.endpoint.service.load(bundle)
     return session.keep_module(BundleModule(session, model))
 
 

@@ -1,6 +1,6 @@
 """Milliseconds of CPU kernels on this machine, beside NumPy's 1024^3 float32 product in the same run.
 
-    python benchmarks/cpu_kernels.py [TARGET ...]     # edgectl.codegen.cpu targets this machine runs; default: host
+python benchmarks/cpu_kernels.py [TARGET ...]     # edgectl.codegen.cpu targets this machine runs; default: host
 """
 
 from __future__ import annotations
@@ -57,10 +57,18 @@ CASES: list[Case] = [
     ("unpack 512x7", Unpack(512), TensorType((1, 32, 7, 7, 1, 16), "int8"), ()),
     ("affine 256x56", IntegerAffine(7), TensorType((1, 256, 56, 56), "int8"), (TensorType((256,), "int32"),) * 2),
     ("pool sum 512x7", IntegerPoolSum(), TensorType((1, 512, 7, 7), "int8"), ()),
-    ("dense 512-1000 int8", IntegerDense(), TensorType((1, 512), "int8"),
-     (TensorType((1000, 512), "int8"), TensorType((1000,), "int32"))),
-    ("dense 2048-1000 int8", IntegerDense(), TensorType((1, 2048), "int8"),
-     (TensorType((1000, 2048), "int8"), TensorType((1000,), "int32"))),
+    (
+        "dense 512-1000 int8",
+        IntegerDense(),
+        TensorType((1, 512), "int8"),
+        (TensorType((1000, 512), "int8"), TensorType((1000,), "int32")),
+    ),
+    (
+        "dense 2048-1000 int8",
+        IntegerDense(),
+        TensorType((1, 2048), "int8"),
+        (TensorType((1000, 2048), "int8"), TensorType((1000,), "int32")),
+    ),
     ("dense 2048-1000 float", Dense(), TensorType((1, 2048)), (TensorType((1000, 2048)), TensorType((1000,)))),
 ]
 
@@ -102,7 +110,7 @@ def measure(target: CpuTarget) -> None:
         plan = Plan(fragment.buffers, fragment.storages, fragment.steps, fragment.inputs, fragment.outputs)
         buffers = allocate_buffers(plan, {CONSTANTS_MEMBER: code.constants})
         buffers[plan.inputs["x"]][...] = _random(x)
-        step, = plan.steps
+        (step,) = plan.steps
         elapsed = milliseconds(library.bind(step.kernel, [buffers[i] for i in step.arguments]))  # type: ignore[union-attr]
         rate = _multiplications(operator, x, parameters) / elapsed / 1e6
         print(f"  {name:24} {elapsed:9.3f} ms" + (f" {rate:7.1f} GMAC/s" if rate else ""))

@@ -60,18 +60,21 @@ def parse_profile(name: str, text: str) -> BoardProfile:
         entries: dict[str, Any] = json.loads(text)
         wanted = {field.name for field in fields(BoardProfile)} - {"name"}
         if set(entries) != wanted:
-            raise IncompatibleError(f"board profile '{name}' must have exactly the entries {sorted(wanted)}, "
-                                    f"it has {sorted(entries)}")
+            raise IncompatibleError(
+                f"board profile '{name}' must have exactly the entries {sorted(wanted)}, it has {sorted(entries)}"
+            )
         board = BoardProfile(name=name, **{**entries, "features": frozenset(entries["features"])})
         for field in fields(BoardProfile):
             kind = {"int": int, "str": str, "frozenset[str]": frozenset}[str(field.type)]
             if type(getattr(board, field.name)) is not kind:
-                raise IncompatibleError(f"board profile '{name}': {field.name} is {getattr(board, field.name)!r}, "
-                                        f"not of type {field.type}")
+                raise IncompatibleError(
+                    f"board profile '{name}': {field.name} is {getattr(board, field.name)!r}, not of type {field.type}"
+                )
     except (ValueError, TypeError) as error:
         raise IncompatibleError(f"board profile '{name}' is malformed: {error}") from error
     if not board.features <= FEATURES:
-        raise IncompatibleError(f"board profile '{name}' has features {sorted(board.features - FEATURES)}; "
-                                f"known are {sorted(FEATURES)}")
+        raise IncompatibleError(
+            f"board profile '{name}' has features {sorted(board.features - FEATURES)}; known are {sorted(FEATURES)}"
+        )
     Config.parse(board.config)
     return board

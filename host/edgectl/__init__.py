@@ -1,10 +1,10 @@
 """Put neural networks on FPGA boards that carry the VTA accelerator, and keep them measured.
 
-    model, weights = edgectl.load("resnet18_v1")
-    bundle = edgectl.build(model, "sim")
-    with edgectl.Board("sim") as board:
-        board.deploy(bundle)
-        print(board.run("cat.jpg").top)
+model, weights = edgectl.load("resnet18_v1")
+bundle = edgectl.build(model, "sim")
+with edgectl.Board("sim") as board:
+    board.deploy(bundle)
+    print(board.run("cat.jpg").top)
 """
 
 from __future__ import annotations

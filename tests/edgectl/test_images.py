@@ -141,9 +141,7 @@ def test_pixels_of_another_size_are_refused_with_both() -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "text", "truncated", "empty", "folder", "bomb"])
-def test_unreadable_images_are_usage_errors(
-    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_images_are_usage_errors(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "photo.jpg"
     if damage == "text":
         path.write_text("not an image")

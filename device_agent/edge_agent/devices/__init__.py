@@ -18,7 +18,8 @@ def accelerator_kinds() -> list[str]:
 def open_accelerator(kind: str, profile: BoardProfile) -> Accelerator:
     """Open the accelerator of a board. Raises IncompatibleError where there is no such kind."""
     if kind not in accelerator_kinds():
-        raise IncompatibleError(f"this agent drives no accelerator of kind '{kind}'; it drives "
-                                f"{', '.join(accelerator_kinds())}")
+        raise IncompatibleError(
+            f"this agent drives no accelerator of kind '{kind}'; it drives {', '.join(accelerator_kinds())}"
+        )
     accelerator: Accelerator = import_module(f"{__name__}.{kind}").open_device(profile)
     return accelerator

@@ -35,8 +35,10 @@ class Simulator(Accelerator):
 
     def load(self, program: Program) -> SimulatedProgram:
         if program.config != self._info.config:
-            raise IncompatibleError(f"program '{program.name}' is for configuration {program.config}, this accelerator "
-                                    f"has {self._info.config}; compile the model for this board")
+            raise IncompatibleError(
+                f"program '{program.name}' is for configuration {program.config}, this accelerator "
+                f"has {self._info.config}; compile the model for this board"
+            )
         loaded = SimulatedProgram(program, Simulation(verify(program, self._info.features)))
         self._loaded.add(loaded)
         return loaded

@@ -57,7 +57,8 @@ def _read(data: bytes) -> ElfLibrary:
     bits = 32 if data[4] == 1 else 64
     (machine,) = struct.unpack_from("<H", data, 18)
     section_offset, section_size, section_count = (
-        (*struct.unpack_from("<I", data, 32), *struct.unpack_from("<HH", data, 46)) if bits == 32
+        (*struct.unpack_from("<I", data, 32), *struct.unpack_from("<HH", data, 46))
+        if bits == 32
         else (*struct.unpack_from("<Q", data, 40), *struct.unpack_from("<HH", data, 58))
     )
     sections = [_section(data, section_offset + i * section_size, bits) for i in range(section_count)]

@@ -151,15 +151,19 @@ class LoadedModel:
         """The program's tensors of a role as arrays. Raises IncompatibleError where the plan's buffers do not fit."""
         tensors = {tensor.name: tensor for tensor in program.tensors_of(role)}
         if set(tensors) != set(bound):
-            raise IncompatibleError(f"program '{program.name}' has {role.value}s {sorted(tensors)}, the plan binds "
-                                    f"{sorted(bound)}; {RECOMPILE}")
+            raise IncompatibleError(
+                f"program '{program.name}' has {role.value}s {sorted(tensors)}, the plan binds "
+                f"{sorted(bound)}; {RECOMPILE}"
+            )
         arrays = {name: self._buffers[index] for name, index in bound.items()}
         for name, array in arrays.items():
             tensor = tensors[name]
             if (array.shape, array.dtype.name) != (tensor.shape, tensor.dtype):
-                raise IncompatibleError(f"program '{program.name}' has {role.value} '{name}' as {tensor.dtype}"
-                                        f"{list(tensor.shape)}, the plan's buffer is {array.dtype.name}"
-                                        f"{list(array.shape)}; {RECOMPILE}")
+                raise IncompatibleError(
+                    f"program '{program.name}' has {role.value} '{name}' as {tensor.dtype}"
+                    f"{list(tensor.shape)}, the plan's buffer is {array.dtype.name}"
+                    f"{list(array.shape)}; {RECOMPILE}"
+                )
         return arrays
 
     def _check_inputs(self, inputs: Mapping[str, np.ndarray]) -> None:
@@ -168,8 +172,10 @@ class LoadedModel:
         for name, index in self._plan.inputs.items():
             given, own = inputs[name], self._buffers[index]
             if given.shape != own.shape or given.dtype != own.dtype:
-                raise InputError(f"input '{name}' is {given.dtype.name}{list(given.shape)}, the model takes "
-                                 f"{own.dtype.name}{list(own.shape)}")
+                raise InputError(
+                    f"input '{name}' is {given.dtype.name}{list(given.shape)}, the model takes "
+                    f"{own.dtype.name}{list(own.shape)}"
+                )
 
     def _check_golden(self, golden: Mapping[str, Any]) -> None:
         inputs = {name: self._bundle.array(member) for name, member in golden["inputs"].items()}
@@ -177,8 +183,10 @@ class LoadedModel:
         for name, expected in golden["integers"].items():
             actual = inference.observed.get(name, "nothing: the plan does not observe it")
             if actual != expected:
-                raise VerificationError(f"self-test: buffer '{name}' has SHA-256 {actual}, the bundle's golden sample "
-                                        f"has {expected}; program the FPGA again, then deploy again")
+                raise VerificationError(
+                    f"self-test: buffer '{name}' has SHA-256 {actual}, the bundle's golden sample "
+                    f"has {expected}; program the FPGA again, then deploy again"
+                )
         for name, reference in golden["outputs"].items():
             self._compare(name, inference, reference)
 
@@ -192,14 +200,17 @@ class LoadedModel:
         relative, absolute = float(reference["rtol"]), float(reference["atol"])
         if actual is None or actual.shape != expected.shape:
             found = "missing" if actual is None else f"of shape {list(actual.shape)}"
-            raise VerificationError(f"self-test: output '{name}' is {found}, the golden one has shape "
-                                    f"{list(expected.shape)}; {RECOMPILE}")
+            raise VerificationError(
+                f"self-test: output '{name}' is {found}, the golden one has shape {list(expected.shape)}; {RECOMPILE}"
+            )
         wrong = ~np.isclose(actual, expected, rtol=relative, atol=absolute)
         if wrong.any():
             first = tuple(int(i) for i in np.argwhere(wrong)[0])
-            raise VerificationError(f"self-test: output '{name}'{list(first)} is {actual[first]}, the golden sample "
-                                    f"has {expected[first]} (tolerance {relative} relative, {absolute} absolute); "
-                                    "program the FPGA again, then deploy again")
+            raise VerificationError(
+                f"self-test: output '{name}'{list(first)} is {actual[first]}, the golden sample "
+                f"has {expected[first]} (tolerance {relative} relative, {absolute} absolute); "
+                "program the FPGA again, then deploy again"
+            )
 
 
 def _member(bundle: Bundle, name: str) -> bytes:

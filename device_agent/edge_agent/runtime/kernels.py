@@ -68,8 +68,10 @@ class KernelLibrary:
             self._last_error = self._library.edge_kernels_last_error
         except AttributeError:
             self.close()
-            raise IncompatibleError("the kernel library was not linked by edgectl: it does not report errors; "
-                                    "compile again with `edgectl compile MODEL --board NAME`") from None
+            raise IncompatibleError(
+                "the kernel library was not linked by edgectl: it does not report errors; "
+                "compile again with `edgectl compile MODEL --board NAME`"
+            ) from None
         self._last_error.restype = ctypes.c_char_p
         self._last_error.argtypes = ()
 
@@ -83,8 +85,10 @@ class KernelLibrary:
         try:
             function = self._library[f"__tvm_ffi_{kernel}"]
         except AttributeError:
-            raise IncompatibleError(f"the kernel library has no kernel '{kernel}', which the plan calls; "
-                                    "compile again with `edgectl compile MODEL --board NAME`") from None
+            raise IncompatibleError(
+                f"the kernel library has no kernel '{kernel}', which the plan calls; "
+                "compile again with `edgectl compile MODEL --board NAME`"
+            ) from None
         function.restype = ctypes.c_int
         function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p)
         described = [_describe(tensor) for tensor in tensors]
@@ -121,14 +125,25 @@ def _load(data: bytes, directory: Path | None) -> ctypes.CDLL:
                 os.unlink(path)
     except OSError as error:
         where = directory or tempfile.gettempdir()
-        raise AgentError(f"cannot load the kernel library from {where}: {error}; the folder needs room and must allow "
-                         "execution (no `noexec` mount)") from error
+        raise AgentError(
+            f"cannot load the kernel library from {where}: {error}; the folder needs room and must allow "
+            "execution (no `noexec` mount)"
+        ) from error
 
 
 def _describe(array: np.ndarray) -> _Tensor:
     """The DLTensor of an array; shape and strides live as long as it does."""
     extents = (ctypes.c_int64 * max(1, array.ndim))(*array.shape)
     strides = (ctypes.c_int64 * max(1, array.ndim))(*(stride // array.itemsize for stride in array.strides))
-    return _Tensor(array.ctypes.data, _CPU_DEVICE, 0, array.ndim, _DTYPE_CODES[array.dtype.kind],
-                   array.itemsize * 8, 1, ctypes.cast(extents, ctypes.POINTER(ctypes.c_int64)),
-                   ctypes.cast(strides, ctypes.POINTER(ctypes.c_int64)), 0)
+    return _Tensor(
+        array.ctypes.data,
+        _CPU_DEVICE,
+        0,
+        array.ndim,
+        _DTYPE_CODES[array.dtype.kind],
+        array.itemsize * 8,
+        1,
+        ctypes.cast(extents, ctypes.POINTER(ctypes.c_int64)),
+        ctypes.cast(strides, ctypes.POINTER(ctypes.c_int64)),
+        0,
+    )

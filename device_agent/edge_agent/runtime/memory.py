@@ -29,8 +29,10 @@ def allocate_buffers(plan: Plan, members: Mapping[str, bytes]) -> list[np.ndarra
     try:
         storages = [aligned_bytes(nbytes) for nbytes in plan.storages]
     except MemoryError:
-        raise AgentError(f"no memory for the model's {sum(plan.storages)} bytes of tensors; unload other models, or "
-                         "compile for a smaller batch") from None
+        raise AgentError(
+            f"no memory for the model's {sum(plan.storages)} bytes of tensors; unload other models, or "
+            "compile for a smaller batch"
+        ) from None
     constants: dict[str, np.ndarray] = {}
     for name in {buffer.constant for buffer in plan.buffers if buffer.constant}:
         if name not in members:
@@ -38,13 +40,17 @@ def allocate_buffers(plan: Plan, members: Mapping[str, bytes]) -> list[np.ndarra
         constants[name] = aligned_bytes(len(members[name]))
         constants[name][:] = np.frombuffer(members[name], np.uint8)
         constants[name].flags.writeable = False
-    return [_view(buffer, constants[buffer.constant] if buffer.constant else storages[buffer.storage])
-            for buffer in plan.buffers]
+    return [
+        _view(buffer, constants[buffer.constant] if buffer.constant else storages[buffer.storage])
+        for buffer in plan.buffers
+    ]
 
 
 def _view(buffer: Buffer, memory: np.ndarray) -> np.ndarray:
     end = buffer.offset + buffer.nbytes
     if end > memory.nbytes or buffer.offset % ALIGNMENT:
-        raise IncompatibleError(f"the plan's buffer '{buffer.name}' lies at bytes {buffer.offset} to {end} of "
-                                f"{memory.nbytes}; it must lie inside and begin at a multiple of {ALIGNMENT}")
+        raise IncompatibleError(
+            f"the plan's buffer '{buffer.name}' lies at bytes {buffer.offset} to {end} of "
+            f"{memory.nbytes}; it must lie inside and begin at a multiple of {ALIGNMENT}"
+        )
     return memory[buffer.offset : end].view(buffer.dtype).reshape(buffer.shape)

@@ -81,8 +81,17 @@ class Plan:
         ]
         document = {
             "version": PLAN_VERSION,
-            "buffers": [{"name": b.name, "shape": list(b.shape), "dtype": b.dtype, "storage": b.storage,
-                         "offset": b.offset, "constant": b.constant} for b in self.buffers],
+            "buffers": [
+                {
+                    "name": b.name,
+                    "shape": list(b.shape),
+                    "dtype": b.dtype,
+                    "storage": b.storage,
+                    "offset": b.offset,
+                    "constant": b.constant,
+                }
+                for b in self.buffers
+            ],
             "storages": list(self.storages),
             "steps": steps,
             "inputs": dict(self.inputs),
@@ -103,8 +112,14 @@ class Plan:
                 )
             plan = cls(
                 buffers=tuple(
-                    Buffer(str(b["name"]), tuple(int(n) for n in b["shape"]), str(b["dtype"]), int(b["storage"]),
-                           int(b["offset"]), str(b["constant"]))
+                    Buffer(
+                        str(b["name"]),
+                        tuple(int(n) for n in b["shape"]),
+                        str(b["dtype"]),
+                        int(b["storage"]),
+                        int(b["offset"]),
+                        str(b["constant"]),
+                    )
                     for b in document["buffers"]
                 ),
                 storages=tuple(int(n) for n in document["storages"]),
@@ -121,18 +136,23 @@ class Plan:
     def check(self) -> None:
         """Raise IncompatibleError unless every buffer lies inside its storage and every index exists."""
         if min(self.storages, default=0) < 0 or sum(self.storages) > MAXIMUM_BYTES:
-            raise IncompatibleError(f"the plan's storages add up to {sum(self.storages)} bytes, or one is negative; "
-                                    f"at most {MAXIMUM_BYTES} are accepted")
+            raise IncompatibleError(
+                f"the plan's storages add up to {sum(self.storages)} bytes, or one is negative; "
+                f"at most {MAXIMUM_BYTES} are accepted"
+            )
         for buffer in self.buffers:
             if buffer.dtype not in DTYPES:
-                raise IncompatibleError(f"the plan's buffer '{buffer.name}' has dtype '{buffer.dtype}'; known are "
-                                        f"{', '.join(DTYPES)}")
+                raise IncompatibleError(
+                    f"the plan's buffer '{buffer.name}' has dtype '{buffer.dtype}'; known are {', '.join(DTYPES)}"
+                )
             if any(extent < 0 for extent in buffer.shape) or buffer.offset < 0:
                 raise IncompatibleError(f"the plan's buffer '{buffer.name}' has a negative extent or offset")
             if not buffer.constant:
                 if not 0 <= buffer.storage < len(self.storages):
-                    raise IncompatibleError(f"the plan's buffer '{buffer.name}' lies in storage {buffer.storage}, "
-                                            f"there are {len(self.storages)}")
+                    raise IncompatibleError(
+                        f"the plan's buffer '{buffer.name}' lies in storage {buffer.storage}, "
+                        f"there are {len(self.storages)}"
+                    )
                 if buffer.offset + buffer.nbytes > self.storages[buffer.storage]:
                     raise IncompatibleError(f"the plan's buffer '{buffer.name}' exceeds its storage")
         indices = [*self.inputs.values(), *self.outputs.values(), *self.observed.values()]
@@ -148,7 +168,13 @@ class Plan:
 
 def _step(document: dict[str, Any]) -> Step:
     if "kernel" in document:
-        return KernelStep(str(document["kernel"]), tuple(int(i) for i in document["arguments"]),
-                          tuple(str(name) for name in document["layers"]))
-    return ProgramStep(str(document["program"]), {str(k): int(v) for k, v in document["inputs"].items()},
-                       {str(k): int(v) for k, v in document["outputs"].items()})
+        return KernelStep(
+            str(document["kernel"]),
+            tuple(int(i) for i in document["arguments"]),
+            tuple(str(name) for name in document["layers"]),
+        )
+    return ProgramStep(
+        str(document["program"]),
+        {str(k): int(v) for k, v in document["inputs"].items()},
+        {str(k): int(v) for k, v in document["outputs"].items()},
+    )

@@ -27,5 +27,6 @@ def affine_view(elements: np.ndarray, indices: np.ndarray) -> np.ndarray | None:
         shape.insert(0, run)
         strides.insert(0, int(differences[0]) * stride)
         sequence = blocks[:, 0]
-    return as_strided(elements[base:], (*(shape or [1]), *elements.shape[1:]),
-                      (*(strides or [stride]), *elements.strides[1:]))
+    return as_strided(
+        elements[base:], (*(shape or [1]), *elements.shape[1:]), (*(strides or [stride]), *elements.strides[1:])
+    )

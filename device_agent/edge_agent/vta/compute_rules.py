@@ -26,8 +26,9 @@ def check_gemm(state: ElementState, index: int, gemm: Gemm, table: WalkTable) ->
     if not gemm.reset:
         for memory, elements in ((Memory.INP, walk.src_set), (Memory.WGT, walk.wgt_set)):
             times = state.loaded[memory][elements]
-            state.require_before(index, Module.LOAD, times, "race",
-                                 f"it reads {memory.name} elements that are also loaded by")
+            state.require_before(
+                index, Module.LOAD, times, "race", f"it reads {memory.name} elements that are also loaded by"
+            )
             _check_initialised(memory, elements, times > 0)
             state.used[memory][elements] = state.time(index)
         _check_initialised(Memory.ACC, walk.dst_set, state.acc_valid[walk.dst_set])
@@ -51,8 +52,11 @@ def check_alu(state: ElementState, index: int, alu: Alu, table: WalkTable) -> Wa
     if alu.use_imm:
         differs = np.flatnonzero(walk.src != walk.dst)
         if len(differs):
-            raise Violation("immediate source", f"with an immediate src must equal dst; execution {differs[0]} has dst "
-                            f"{walk.dst[differs[0]]}, src {walk.src[differs[0]]}")
+            raise Violation(
+                "immediate source",
+                f"with an immediate src must equal dst; execution {differs[0]} has dst "
+                f"{walk.dst[differs[0]]}, src {walk.src[differs[0]]}",
+            )
     else:
         _check_distance(walk.src_recurs, "reads")
         _check_initialised(Memory.ACC, walk.src_set, state.acc_valid[walk.src_set])
@@ -64,8 +68,11 @@ def check_alu(state: ElementState, index: int, alu: Alu, table: WalkTable) -> Wa
 def _walk(state: ElementState, instruction: Gemm | Alu, table: WalkTable) -> Walk:
     begin, end, depth = instruction.uop_bgn, instruction.uop_end, state.config.depth(Memory.UOP)
     if begin >= end or instruction.iter_out < 1 or instruction.iter_in < 1:
-        raise Violation("loop", f"nothing to do: micro-ops {begin} to {end}, {instruction.iter_out} times "
-                        f"{instruction.iter_in} iterations; each must be at least one")
+        raise Violation(
+            "loop",
+            f"nothing to do: micro-ops {begin} to {end}, {instruction.iter_out} times "
+            f"{instruction.iter_in} iterations; each must be at least one",
+        )
     if end > depth:
         raise Violation("sram bounds", f"it reaches UOP[{end - 1}], there are {depth} elements")
     executions = instruction.iter_out * instruction.iter_in * (end - begin)
@@ -84,11 +91,16 @@ def _check_bounds(state: ElementState, memory: Memory, elements: np.ndarray) -> 
 
 def _check_distance(execution: int, verb: str) -> None:
     if execution >= 0:
-        raise Violation("read after write distance", f"execution {execution} {verb} an ACC element that one of the "
-                        f"two before it updated; the pipeline needs a distance of {RAW_DISTANCE}")
+        raise Violation(
+            "read after write distance",
+            f"execution {execution} {verb} an ACC element that one of the "
+            f"two before it updated; the pipeline needs a distance of {RAW_DISTANCE}",
+        )
 
 
 def _check_initialised(memory: Memory, elements: np.ndarray, valid: np.ndarray) -> None:
     if not valid.all():
-        raise Violation("uninitialised read", f"it reads {memory.name}[{elements[np.argmin(valid)]}], which nothing "
-                        "has written before it")
+        raise Violation(
+            "uninitialised read",
+            f"it reads {memory.name}[{elements[np.argmin(valid)]}], which nothing has written before it",
+        )

@@ -83,14 +83,21 @@ class Config:
         }
         for what, (bits, limit) in limits.items():
             if bits > limit:
-                raise IncompatibleError(f"VTA configuration '{self.name}': {what} fields need {bits} bits, "
-                                        f"{limit} exist")
+                raise IncompatibleError(
+                    f"VTA configuration '{self.name}': {what} fields need {bits} bits, {limit} exist"
+                )
 
     @cached_property
     def _element_bytes(self) -> dict[Memory, int]:
         inputs, outputs = self.batch * self.block * self.inp_width, self.batch * self.block * self.acc_width
-        bits = {Memory.UOP: 8 * MICRO_OP_BYTES, Memory.WGT: self.block * self.block * self.wgt_width,
-                Memory.INP: inputs, Memory.ACC: outputs, Memory.OUT: inputs, Memory.ACC_8BIT: inputs}
+        bits = {
+            Memory.UOP: 8 * MICRO_OP_BYTES,
+            Memory.WGT: self.block * self.block * self.wgt_width,
+            Memory.INP: inputs,
+            Memory.ACC: outputs,
+            Memory.OUT: inputs,
+            Memory.ACC_8BIT: inputs,
+        }
         return {memory: count // 8 for memory, count in bits.items()}
 
     @cached_property

@@ -25,18 +25,24 @@ def _operation(instruction: Instruction, tensor: str) -> str:
         return _transfer(instruction, tensor)
     if isinstance(instruction, Gemm):
         name = "GEMM reset" if instruction.reset else "GEMM"
-        return (f"{name} {_walk(instruction)} src {instruction.src_factor_out}:{instruction.src_factor_in} "
-                f"wgt {instruction.wgt_factor_out}:{instruction.wgt_factor_in}")
+        return (
+            f"{name} {_walk(instruction)} src {instruction.src_factor_out}:{instruction.src_factor_in} "
+            f"wgt {instruction.wgt_factor_out}:{instruction.wgt_factor_in}"
+        )
     if isinstance(instruction, Alu):
         operand = str(instruction.imm) if instruction.use_imm else "acc"
-        return (f"ALU {instruction.alu_opcode.name} {operand} {_walk(instruction)} "
-                f"src {instruction.src_factor_out}:{instruction.src_factor_in}")
+        return (
+            f"ALU {instruction.alu_opcode.name} {operand} {_walk(instruction)} "
+            f"src {instruction.src_factor_out}:{instruction.src_factor_in}"
+        )
     return "FINISH"
 
 
 def _walk(instruction: Gemm | Alu) -> str:
-    return (f"uop {instruction.uop_bgn}..{instruction.uop_end} loop {instruction.iter_out}x{instruction.iter_in} "
-            f"dst {instruction.dst_factor_out}:{instruction.dst_factor_in}")
+    return (
+        f"uop {instruction.uop_bgn}..{instruction.uop_end} loop {instruction.iter_out}x{instruction.iter_in} "
+        f"dst {instruction.dst_factor_out}:{instruction.dst_factor_in}"
+    )
 
 
 def _transfer(instruction: Load | Store, tensor: str) -> str:
@@ -44,8 +50,10 @@ def _transfer(instruction: Load | Store, tensor: str) -> str:
     if instruction.x_size == 0:
         return f"{kind} {instruction.memory.name} nothing"
     arrow = "<-" if kind == "LOAD" else "->"
-    text = (f"{kind} {instruction.memory.name}[{instruction.sram_base}] {arrow} {tensor}+{instruction.dram_base} "
-            f"{instruction.y_size}x{instruction.x_size}")
+    text = (
+        f"{kind} {instruction.memory.name}[{instruction.sram_base}] {arrow} {tensor}+{instruction.dram_base} "
+        f"{instruction.y_size}x{instruction.x_size}"
+    )
     if instruction.y_size > 1:
         text += f" stride {instruction.x_stride}"
     pads = (instruction.y_pad_0, instruction.y_pad_1, instruction.x_pad_0, instruction.x_pad_1)
@@ -59,8 +67,12 @@ def _tokens(instruction: Instruction) -> str:
     def neighbour(step: int) -> str:
         return Module(module + step).name.lower() if 0 <= module + step <= 2 else "none"
 
-    flags = [(instruction.pop_prev, "<", -1), (instruction.pop_next, "<", 1),
-             (instruction.push_prev, ">", -1), (instruction.push_next, ">", 1)]
+    flags = [
+        (instruction.pop_prev, "<", -1),
+        (instruction.pop_next, "<", 1),
+        (instruction.push_prev, ">", -1),
+        (instruction.push_next, ">", 1),
+    ]
     return "".join(f" {sign}{neighbour(step)}" for present, sign, step in flags if present)
 
 

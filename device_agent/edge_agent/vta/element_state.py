@@ -43,8 +43,9 @@ class ElementState:
         # DRAM is written by store and read by load and compute.
         counts = [tensor.nbytes // config.element_bytes(tensor.memory) for tensor in program.tensors]
         self.stored = [np.zeros(count, np.int64) for count in counts]
-        self.dram_read = {module: [np.zeros(count, np.int64) for count in counts]
-                          for module in (Module.LOAD, Module.COMPUTE)}
+        self.dram_read = {
+            module: [np.zeros(count, np.int64) for count in counts] for module in (Module.LOAD, Module.COMPUTE)
+        }
 
     def time(self, index: int) -> int:
         """The time of an access by instruction `index`."""
@@ -68,7 +69,12 @@ class ElementState:
 
     def overwrite_out(self, index: int, elements: np.ndarray | slice, valid: bool) -> None:
         """OUT `elements` change: to the result of an operation, or to what must not be stored (not `valid`)."""
-        self.require_before(index, Module.STORE, self.out_read[elements], "out overwritten",
-                            "it overwrites OUT elements that are also stored by")
+        self.require_before(
+            index,
+            Module.STORE,
+            self.out_read[elements],
+            "out overwritten",
+            "it overwrites OUT elements that are also stored by",
+        )
         self.out_written[elements] = self.time(index)
         self.out_valid[elements] = valid

@@ -189,23 +189,54 @@ _KINDS: dict[Opcode, type[Instruction]] = {
     Opcode.ALU: Alu,
 }
 _FLAGS = [("opcode", 3), ("pop_prev", 1), ("pop_next", 1), ("push_prev", 1), ("push_next", 1)]
-_TRANSFER = [("memory", 3), ("sram_base", 16), ("dram_base", 32), ("y_size", 16), ("x_size", 16), ("x_stride", 16),
-             ("y_pad_0", 4), ("y_pad_1", 4), ("x_pad_0", 4), ("x_pad_1", 4)]
+_TRANSFER = [
+    ("memory", 3),
+    ("sram_base", 16),
+    ("dram_base", 32),
+    ("y_size", 16),
+    ("x_size", 16),
+    ("x_stride", 16),
+    ("y_pad_0", 4),
+    ("y_pad_1", 4),
+    ("x_pad_0", 4),
+    ("x_pad_1", 4),
+]
 _ENUMERATIONS: dict[str, type[IntEnum]] = {"memory": Memory, "alu_opcode": AluOpcode}
 
 
 def _field_widths(opcode: Opcode, config: Config) -> list[tuple[str, int]]:
     acc, inp, wgt, uop = (config.index_bits(m) for m in (Memory.ACC, Memory.INP, Memory.WGT, Memory.UOP))
-    loops = [("uop_bgn", uop), ("uop_end", uop + 1), ("iter_out", LOOP_BITS), ("iter_in", LOOP_BITS),
-             ("dst_factor_out", acc), ("dst_factor_in", acc)]
+    loops = [
+        ("uop_bgn", uop),
+        ("uop_end", uop + 1),
+        ("iter_out", LOOP_BITS),
+        ("iter_in", LOOP_BITS),
+        ("dst_factor_out", acc),
+        ("dst_factor_in", acc),
+    ]
     if opcode in (Opcode.LOAD, Opcode.STORE):
         return _FLAGS + _TRANSFER
     if opcode is Opcode.GEMM:
-        return [*_FLAGS, ("reset", 1), *loops, ("src_factor_out", inp), ("src_factor_in", inp),
-                ("wgt_factor_out", wgt), ("wgt_factor_in", wgt)]
+        return [
+            *_FLAGS,
+            ("reset", 1),
+            *loops,
+            ("src_factor_out", inp),
+            ("src_factor_in", inp),
+            ("wgt_factor_out", wgt),
+            ("wgt_factor_in", wgt),
+        ]
     if opcode is Opcode.ALU:
-        return [*_FLAGS, ("", 1), *loops, ("src_factor_out", acc), ("src_factor_in", acc),
-                ("alu_opcode", 3), ("use_imm", 1), ("imm", 16)]
+        return [
+            *_FLAGS,
+            ("", 1),
+            *loops,
+            ("src_factor_out", acc),
+            ("src_factor_in", acc),
+            ("alu_opcode", 3),
+            ("use_imm", 1),
+            ("imm", 16),
+        ]
     return _FLAGS
 
 

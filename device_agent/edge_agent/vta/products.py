@@ -50,8 +50,7 @@ def _factor_equal(dst: np.ndarray, src: np.ndarray, wgt: np.ndarray) -> list[Pro
     products = []
     for members in columns.values():
         matrix = np.stack(members, axis=1)
-        products.append(Product(dst[matrix], src[src_rows[src_ids[matrix[:, 0]]]],
-                                wgt[wgt_rows[wgt_ids[matrix[0]]]]))
+        products.append(Product(dst[matrix], src[src_rows[src_ids[matrix[:, 0]]]], wgt[wgt_rows[wgt_ids[matrix[0]]]]))
     return products
 
 

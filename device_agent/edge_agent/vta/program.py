@@ -118,39 +118,51 @@ class Program:
             raise ProgramError(f"program '{self.name}': {error}") from error
         words = self.instructions
         if words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != 2:
-            raise ProgramError(f"program '{self.name}': instructions are {words.dtype} {words.shape}, "
-                               "not uint64 (n, 2)")
+            raise ProgramError(
+                f"program '{self.name}': instructions are {words.dtype} {words.shape}, not uint64 (n, 2)"
+            )
         names = [tensor.name for tensor in self.tensors]
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ProgramError(f"program '{self.name}' has two tensors named '{twice}'")
         for index, tensor in enumerate(self.tensors):
             dtype, axes = element_type(tensor.memory, config)
-            inner = tensor.shape[len(tensor.shape) - len(axes):]
+            inner = tensor.shape[len(tensor.shape) - len(axes) :]
             if tensor.dtype != dtype or inner != axes or tensor.nbytes == 0:
-                raise ProgramError(f"tensor '{tensor.name}' of program '{self.name}' is {tensor.dtype} {tensor.shape}; "
-                                   f"{tensor.memory.name} elements are {dtype}, the last axes being {axes}")
+                raise ProgramError(
+                    f"tensor '{tensor.name}' of program '{self.name}' is {tensor.dtype} {tensor.shape}; "
+                    f"{tensor.memory.name} elements are {dtype}, the last axes being {axes}"
+                )
             given = len(self.constants[index]) if index in self.constants else None
             wanted = tensor.nbytes if tensor.role is Role.CONSTANT else None
             if given != wanted:
-                raise ProgramError(f"tensor '{tensor.name}' ({tensor.role.value}) of program '{self.name}' needs "
-                                   f"{wanted} bytes of data, the program has {given}")
+                raise ProgramError(
+                    f"tensor '{tensor.name}' ({tensor.role.value}) of program '{self.name}' needs "
+                    f"{wanted} bytes of data, the program has {given}"
+                )
         if not set(self.constants) <= set(range(len(self.tensors))):
             raise ProgramError(f"program '{self.name}' has data for tensors that it does not have")
         total = sum(tensor.nbytes for tensor in self.tensors)
         if total > MAXIMUM_TENSOR_BYTES:
-            raise ProgramError(f"the tensors of program '{self.name}' have {total} bytes, at most "
-                               f"{MAXIMUM_TENSOR_BYTES} are accepted")
+            raise ProgramError(
+                f"the tensors of program '{self.name}' have {total} bytes, at most {MAXIMUM_TENSOR_BYTES} are accepted"
+            )
         previous = -1
         for relocation in self.relocations:
             if not previous < relocation.instruction < len(words):
-                raise ProgramError(f"program '{self.name}': relocation of instruction {relocation.instruction} after "
-                                   f"{previous}, of {len(words)}; they must ascend")
+                raise ProgramError(
+                    f"program '{self.name}': relocation of instruction {relocation.instruction} after "
+                    f"{previous}, of {len(words)}; they must ascend"
+                )
             if not 0 <= relocation.tensor < len(self.tensors):
-                raise ProgramError(f"program '{self.name}': the relocation of instruction {relocation.instruction} "
-                                   f"names tensor {relocation.tensor} of {len(self.tensors)}")
+                raise ProgramError(
+                    f"program '{self.name}': the relocation of instruction {relocation.instruction} "
+                    f"names tensor {relocation.tensor} of {len(self.tensors)}"
+                )
             previous = relocation.instruction
         for layer in self.layers:
             if not 0 <= layer.begin <= layer.end <= len(words):
-                raise ProgramError(f"program '{self.name}': layer '{layer.name}' is instructions {layer.begin} to "
-                                   f"{layer.end}, there are {len(words)}")
+                raise ProgramError(
+                    f"program '{self.name}': layer '{layer.name}' is instructions {layer.begin} to "
+                    f"{layer.end}, there are {len(words)}"
+                )

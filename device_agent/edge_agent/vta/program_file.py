@@ -30,8 +30,10 @@ def _describe(program: Program) -> bytes:
         "name": program.name,
         "config": program.config,
         "features": sorted(program.features),
-        "tensors": [{"name": t.name, "role": t.role.value, "memory": t.memory.name, "shape": list(t.shape),
-                     "dtype": t.dtype} for t in program.tensors],
+        "tensors": [
+            {"name": t.name, "role": t.role.value, "memory": t.memory.name, "shape": list(t.shape), "dtype": t.dtype}
+            for t in program.tensors
+        ],
         "layers": [{"name": layer.name, "begin": layer.begin, "end": layer.end} for layer in program.layers],
         "counters": program.counters.as_dict(),
     }
@@ -48,8 +50,9 @@ def write_program(program: Program) -> bytes:
     # The prefix counts towards the first part's alignment.
     body = description + _padding(_PREFIX.size + len(description))
     body += b"".join(part + _padding(len(part)) for part in parts[1:])
-    prefix = _PREFIX.pack(MAGIC, FORMAT_VERSION, len(description), len(program.instructions), len(relocations),
-                          zlib.crc32(body), 0)
+    prefix = _PREFIX.pack(
+        MAGIC, FORMAT_VERSION, len(description), len(program.instructions), len(relocations), zlib.crc32(body), 0
+    )
     return prefix + body
 
 
@@ -81,12 +84,16 @@ def read_program(data: bytes) -> Program:
         raise ProgramError(f"not a VTA program file: it begins with {data[:8]!r}, not {MAGIC!r}")
     _, version, description_bytes, instruction_count, relocation_count, checksum, zero = _PREFIX.unpack_from(data)
     if version != FORMAT_VERSION:
-        raise ProgramError(f"the program file has format version {version}, this agent reads {FORMAT_VERSION}; "
-                           "compile the model again with the agent's version of edgectl")
-    actual = zlib.crc32(data[_PREFIX.size:])
+        raise ProgramError(
+            f"the program file has format version {version}, this agent reads {FORMAT_VERSION}; "
+            "compile the model again with the agent's version of edgectl"
+        )
+    actual = zlib.crc32(data[_PREFIX.size :])
     if actual != checksum or zero != 0:
-        raise ProgramError(f"the program file is damaged: its CRC-32 is {actual:#010x}, it says {checksum:#010x}; "
-                           "compile or upload it again")
+        raise ProgramError(
+            f"the program file is damaged: its CRC-32 is {actual:#010x}, it says {checksum:#010x}; "
+            "compile or upload it again"
+        )
     sections = _Sections(data, _PREFIX.size)
     description = _parse(sections.take(description_bytes, "description"))
     words = sections.take(instruction_count * INSTRUCTION_BYTES, "instructions")
@@ -95,7 +102,8 @@ def read_program(data: bytes) -> Program:
         tensors = tuple(_tensor(entry) for entry in _list(description["tensors"]))
         constants = {
             index: sections.take(tensor.nbytes, f"constant '{tensor.name}'")
-            for index, tensor in enumerate(tensors) if tensor.role is Role.CONSTANT
+            for index, tensor in enumerate(tensors)
+            if tensor.role is Role.CONSTANT
         }
         sections.finish()
         program = Program(
@@ -106,10 +114,13 @@ def read_program(data: bytes) -> Program:
             tensors=tensors,
             constants=constants,
             relocations=tuple(Relocation(instruction, tensor) for instruction, tensor in pairs.tolist()),
-            layers=tuple(Layer(_typed(entry["name"], str), _natural(entry["begin"]), _natural(entry["end"]))
-                         for entry in _list(description["layers"])),
-            counters=Counters(**{_typed(name, str): _natural(value)
-                                 for name, value in _typed(description["counters"], dict).items()}),
+            layers=tuple(
+                Layer(_typed(entry["name"], str), _natural(entry["begin"]), _natural(entry["end"]))
+                for entry in _list(description["layers"])
+            ),
+            counters=Counters(
+                **{_typed(name, str): _natural(value) for name, value in _typed(description["counters"], dict).items()}
+            ),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ProgramError(f"the program file's description is malformed: {error!r}") from error

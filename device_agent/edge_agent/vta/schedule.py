@@ -59,8 +59,12 @@ def schedule(instructions: Sequence[Instruction]) -> Schedule:
     """
     run = _Run(instructions)
     run.finish()
-    return Schedule(np.array(run.order, np.int64), np.array(run.modules, np.int64),
-                    np.array(run.positions, np.int64), np.array(run.before, np.int64).reshape(-1, 3))
+    return Schedule(
+        np.array(run.order, np.int64),
+        np.array(run.modules, np.int64),
+        np.array(run.positions, np.int64),
+        np.array(run.before, np.int64).reshape(-1, 3),
+    )
 
 
 _Clock = tuple[int, int, int]
@@ -77,7 +81,9 @@ class _Run:
         self.commands: list[deque[int]] = [deque(), deque(), deque()]
         # A token carries the clock of the instruction that pushed it.
         self.tokens: dict[tuple[int, int], deque[_Clock]] = {
-            (module, neighbour): deque() for module in range(3) for neighbour in (module - 1, module + 1)
+            (module, neighbour): deque()
+            for module in range(3)
+            for neighbour in (module - 1, module + 1)
             if 0 <= neighbour <= 2
         }
 
@@ -88,10 +94,14 @@ class _Run:
                 self._advance()
                 if len(self.commands[module]) >= COMMAND_QUEUE_DEPTH:
                     head = self.commands[module][0]
-                    raise Violation("deadlock", f"the {Module(module).name} queue holds its "
-                                        f"{COMMAND_QUEUE_DEPTH} instructions and none can start: fetch waits with "
-                                        f"instruction {index}, so what would push the missing token is never fetched; "
-                                        f"{self._missing(head)}", head)
+                    raise Violation(
+                        "deadlock",
+                        f"the {Module(module).name} queue holds its "
+                        f"{COMMAND_QUEUE_DEPTH} instructions and none can start: fetch waits with "
+                        f"instruction {index}, so what would push the missing token is never fetched; "
+                        f"{self._missing(head)}",
+                        head,
+                    )
             self.commands[module].append(index)
         self._advance()
         blocked = [queue[0] for queue in self.commands if queue]
@@ -101,19 +111,32 @@ class _Run:
         for (source, target), queue in self.tokens.items():
             if queue:
                 clock = queue[0][source]
-                left = next(i for i, (m, p) in enumerate(zip(self.modules, self.positions, strict=True))
-                            if m == source and p == clock - 1)
-                raise Violation("token balance", f"{len(queue)} tokens from {Module(source).name} to "
-                                    f"{Module(target).name} are left over, the first is this instruction's; nothing "
-                                    "clears them before the next run", left)
+                left = next(
+                    i
+                    for i, (m, p) in enumerate(zip(self.modules, self.positions, strict=True))
+                    if m == source and p == clock - 1
+                )
+                raise Violation(
+                    "token balance",
+                    f"{len(queue)} tokens from {Module(source).name} to "
+                    f"{Module(target).name} are left over, the first is this instruction's; nothing "
+                    "clears them before the next run",
+                    left,
+                )
 
     def _check_flags(self, index: int) -> None:
         instruction, module = self.instructions[index], self.modules[index]
-        for neighbour, pop, push, side in ((module - 1, instruction.pop_prev, instruction.push_prev, "prev"),
-                                           (module + 1, instruction.pop_next, instruction.push_next, "next")):
+        for neighbour, pop, push, side in (
+            (module - 1, instruction.pop_prev, instruction.push_prev, "prev"),
+            (module + 1, instruction.pop_next, instruction.push_next, "next"),
+        ):
             if (pop or push) and (module, neighbour) not in self.tokens:
-                raise Violation("token flags", f"{'pop' if pop else 'push'}_{side} on an instruction of the "
-                                    f"{Module(module).name} module, which has no such neighbour", index)
+                raise Violation(
+                    "token flags",
+                    f"{'pop' if pop else 'push'}_{side} on an instruction of the "
+                    f"{Module(module).name} module, which has no such neighbour",
+                    index,
+                )
 
     def _sides(self, index: int) -> tuple[list[int], list[int]]:
         """The modules that an instruction takes tokens from and gives tokens to."""
@@ -156,7 +179,9 @@ class _Run:
         pops, pushes = self._sides(index)
         for source in pops:
             if not self.tokens[source, module]:
-                return (f"it waits for a token from {Module(source).name} that never comes, after "
-                        f"{len(self.order)} of {len(self.instructions)} instructions")
+                return (
+                    f"it waits for a token from {Module(source).name} that never comes, after "
+                    f"{len(self.order)} of {len(self.instructions)} instructions"
+                )
         full = next(target for target in pushes if len(self.tokens[module, target]) >= TOKEN_QUEUE_DEPTH)
         return f"the queue of {TOKEN_QUEUE_DEPTH} tokens to {Module(full).name} is full and nobody takes one"

@@ -23,5 +23,10 @@ def last_dram_element(transfer: Load | Store) -> int:
 def dram_rows(elements: np.ndarray, transfer: Load | Store) -> np.ndarray:
     """The DRAM side as a (y_size, x_size, ...) view of a tensor's contiguous `elements` (n, ...), which contain it."""
     stride, *inner = elements.strides
-    return np.ndarray((transfer.y_size, transfer.x_size, *elements.shape[1:]), elements.dtype, elements.data,
-                      transfer.dram_base * stride, (transfer.x_stride * stride, stride, *inner))
+    return np.ndarray(
+        (transfer.y_size, transfer.x_size, *elements.shape[1:]),
+        elements.dtype,
+        elements.data,
+        transfer.dram_base * stride,
+        (transfer.x_stride * stride, stride, *inner),
+    )

@@ -40,8 +40,13 @@ def check_load(state: ElementState, index: int, load: Load, tensor: int | None) 
     _read_dram(state, index, load, number, module)
     written = slice(load.sram_base, load.sram_base + sram_elements(load))
     if load.memory in state.loaded:
-        state.require_before(index, Module.COMPUTE, state.used[load.memory][written], "race",
-                             f"it overwrites {load.memory.name} elements that are also used by")
+        state.require_before(
+            index,
+            Module.COMPUTE,
+            state.used[load.memory][written],
+            "race",
+            f"it overwrites {load.memory.name} elements that are also used by",
+        )
         state.loaded[load.memory][written] = state.time(index)
     elif load.memory is Memory.UOP:
         _load_micro_ops(state, load, number, written)
@@ -65,19 +70,31 @@ def check_store(state: ElementState, index: int, store: Store, tensor: int | Non
         raise Violation("tensor role", f"tensor '{target.name}' is {target.role.value} and must not be stored to")
     read = slice(store.sram_base, store.sram_base + sram_elements(store))
     writer = state.unordered(index, Module.COMPUTE, state.out_written[read])
-    state.require_before(index, Module.COMPUTE, state.out_written[read],
-                         "race" if writer is None or writer < index else "out overwritten",
-                         "it stores OUT elements that are also written by")
+    state.require_before(
+        index,
+        Module.COMPUTE,
+        state.out_written[read],
+        "race" if writer is None or writer < index else "out overwritten",
+        "it stores OUT elements that are also written by",
+    )
     invalid = np.flatnonzero(~state.out_valid[read])
     if len(invalid):
         element = store.sram_base + int(invalid[0])
-        cause = ("was last changed by a reset or by loading ACC, which do not define OUT"
-                 if state.out_written[element] else "was never written")
+        cause = (
+            "was last changed by a reset or by loading ACC, which do not define OUT"
+            if state.out_written[element]
+            else "was never written"
+        )
         raise Violation("out buffer", f"OUT[{element}] {cause}; end what is stored with a GEMM or ALU operation")
     state.out_read[read] = state.time(index)
     for module, tensors in state.dram_read.items():
-        state.require_before(index, module, dram_rows(tensors[number], store), "race",
-                             f"it overwrites elements of tensor '{target.name}' that are also read by")
+        state.require_before(
+            index,
+            module,
+            dram_rows(tensors[number], store),
+            "race",
+            f"it overwrites elements of tensor '{target.name}' that are also read by",
+        )
     dram_rows(state.stored[number], store)[...] = state.time(index)
 
 
@@ -103,8 +120,11 @@ def _check_range(state: ElementState, transfer: Load | Store, tensor: int | None
         raise Violation("relocation", "it addresses DRAM without a relocation that says which tensor")
     target = state.program.tensors[tensor]
     if target.memory not in _ADDRESSES[transfer.memory]:
-        raise Violation("memory type", f"it moves {transfer.memory.name} elements, tensor '{target.name}' consists of "
-                        f"{target.memory.name} elements")
+        raise Violation(
+            "memory type",
+            f"it moves {transfer.memory.name} elements, tensor '{target.name}' consists of "
+            f"{target.memory.name} elements",
+        )
     last, elements = last_dram_element(transfer), len(state.stored[tensor])
     if last >= elements:
         raise Violation("dram bounds", f"it reaches element {last} of tensor '{target.name}', which has {elements}")
@@ -116,20 +136,24 @@ def _read_dram(state: ElementState, index: int, load: Load, tensor: int, module:
     if source.role in (Role.SCRATCH, Role.OUTPUT):
         state.require_feature(PROGRAM_ACROSS_LAYERS, f"reading tensor '{source.name}' back in the run that stores it")
         stored = dram_rows(state.stored[tensor], load)
-        state.require_before(index, Module.STORE, stored, "race",
-                             f"it reads elements of tensor '{source.name}' that are also stored by")
+        state.require_before(
+            index, Module.STORE, stored, "race", f"it reads elements of tensor '{source.name}' that are also stored by"
+        )
         if not stored.all():
             missing = load.dram_base + int(np.argmin(stored > 0)) // load.x_size * load.x_stride
-            raise Violation("uninitialised read", f"it reads tensor '{source.name}' from element {missing} on, where "
-                            "nothing has been stored before it")
+            raise Violation(
+                "uninitialised read",
+                f"it reads tensor '{source.name}' from element {missing} on, where nothing has been stored before it",
+            )
     dram_rows(state.dram_read[module][tensor], load)[...] = state.time(index)
 
 
 def _load_micro_ops(state: ElementState, load: Load, tensor: int, written: slice) -> None:
     source = state.program.tensors[tensor]
     if source.role is not Role.CONSTANT:
-        raise Violation("static micro-ops", f"micro-ops come from {source.role.value} tensor '{source.name}'; "
-                        "they must be constant")
+        raise Violation(
+            "static micro-ops", f"micro-ops come from {source.role.value} tensor '{source.name}'; they must be constant"
+        )
     words = np.frombuffer(state.program.constants[tensor], "<u4")
     state.micro_ops[written] = words[load.dram_base : load.dram_base + load.x_size]
     state.micro_op_valid[written] = True

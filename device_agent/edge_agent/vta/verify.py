@@ -48,13 +48,17 @@ def verify(program: Program, features: Iterable[str] | None = None) -> VerifiedP
     """
     if features is not None and not program.features <= set(features):
         missing = ", ".join(sorted(program.features - set(features)))
-        raise IncompatibleError(f"program '{program.name}' needs {missing}, which this board does not have; "
-                                "compile the model for this board")
+        raise IncompatibleError(
+            f"program '{program.name}' needs {missing}, which this board does not have; "
+            "compile the model for this board"
+        )
     program.check()
     config = Config.parse(program.config)
     if config.depth(Memory.ACC) > config.depth(Memory.INP):
-        raise IncompatibleError(f"configuration '{config.name}' has more ACC than INP elements; hardware and runtime "
-                                "then disagree on the layout of micro-ops")
+        raise IncompatibleError(
+            f"configuration '{config.name}' has more ACC than INP elements; hardware and runtime "
+            "then disagree on the layout of micro-ops"
+        )
     instructions = decode_stream(program.instructions, config)
     tensor = {relocation.instruction: relocation.tensor for relocation in program.relocations}
     index = -1
@@ -87,8 +91,9 @@ def _describe(program: Program, instructions: Sequence[Instruction], index: int,
         return f"program '{program.name}': {violation}"
     layer = layer_of(program, index)
     text = disassemble(instructions[index], tensor_names(program).get(index, "dram"))
-    return (f"program '{program.name}', instruction {index}{f' of layer {layer!r}' if layer else ''} ({text}): "
-            f"{violation}")
+    return (
+        f"program '{program.name}', instruction {index}{f' of layer {layer!r}' if layer else ''} ({text}): {violation}"
+    )
 
 
 def _check_shape(program: Program, instructions: Sequence[Instruction]) -> None:
@@ -96,8 +101,9 @@ def _check_shape(program: Program, instructions: Sequence[Instruction]) -> None:
     if not finishes:
         raise Violation("finish", "it has no FINISH")
     if finishes != [len(instructions) - 1]:
-        raise Violation("finish", f"FINISH must be the last of {len(instructions)} instructions and the only one",
-                        finishes[0])
+        raise Violation(
+            "finish", f"FINISH must be the last of {len(instructions)} instructions and the only one", finishes[0]
+        )
     for relocation in program.relocations:
         if not isinstance(instructions[relocation.instruction], Load | Store):
             raise Violation("relocation", "only LOAD and STORE address DRAM", relocation.instruction)
@@ -108,12 +114,16 @@ def _check_end(state: ElementState, finish: int) -> None:
         total = int(np.count_nonzero(state.schedule.module == module))
         done = int(state.schedule.before[finish, module])
         if done < total:
-            raise Violation("finish", f"only {done} of {total} {module.name} instructions are sure to have completed "
-                            "when it runs; it must take their last token")
+            raise Violation(
+                "finish",
+                f"only {done} of {total} {module.name} instructions are sure to have completed "
+                "when it runs; it must take their last token",
+            )
     for tensor, stored in zip(state.program.tensors, state.stored, strict=True):
         if tensor.role is Role.OUTPUT and not stored.all():
-            raise Violation("output", f"element {int(np.argmin(stored > 0))} of output tensor '{tensor.name}' is never "
-                            "stored")
+            raise Violation(
+                "output", f"element {int(np.argmin(stored > 0))} of output tensor '{tensor.name}' is never stored"
+            )
 
 
 def _check_counters(program: Program, config: Config) -> None:

@@ -75,8 +75,10 @@ class WalkTable:
         check.
         """
         loops = (instruction.iter_out, instruction.iter_in)
-        factors = [(instruction.dst_factor_out, instruction.dst_factor_in),
-                   (instruction.src_factor_out, instruction.src_factor_in)]
+        factors = [
+            (instruction.dst_factor_out, instruction.dst_factor_in),
+            (instruction.src_factor_out, instruction.src_factor_in),
+        ]
         if isinstance(instruction, Gemm):
             factors.append((instruction.wgt_factor_out, instruction.wgt_factor_in))
         key = (isinstance(instruction, Gemm), micro_ops.tobytes(), loops, *factors)

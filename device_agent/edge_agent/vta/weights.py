@@ -29,8 +29,11 @@ class Weights:
     def __init__(self, program: Program, config: Config, tensors: Sequence[np.ndarray]) -> None:
         """`tensors`: the DRAM tensors as arrays of elements, by index."""
         self._tensors = tensors
-        constant = [index for index, tensor in enumerate(program.tensors)
-                    if tensor.memory is Memory.WGT and tensor.role is Role.CONSTANT]
+        constant = [
+            index
+            for index, tensor in enumerate(program.tensors)
+            if tensor.memory is Memory.WGT and tensor.role is Role.CONSTANT
+        ]
         shape = (0, config.block, config.block)
         self._constants = np.concatenate([np.zeros(shape, np.int8), *(tensors[index] for index in constant)])
         offsets = np.cumsum([0, *(len(tensors[index]) for index in constant)])

@@ -72,8 +72,10 @@ def window_type(
 ) -> TensorType:
     """Type of a convolution's or pooling's output; raises ModelError where the window does not fit."""
     require(len(x.shape) == 4, f"{what} needs an NCHW input, got {x}")
-    require(min(kernel) > 0 and min(strides) > 0 and min(dilation) > 0 and min(padding) >= 0,
-            f"{what} with kernel {kernel}, strides {strides}, padding {padding}, dilation {dilation} is no window")
+    require(
+        min(kernel) > 0 and min(strides) > 0 and min(dilation) > 0 and min(padding) >= 0,
+        f"{what} with kernel {kernel}, strides {strides}, padding {padding}, dilation {dilation} is no window",
+    )
     top, left, bottom, right = padding
     height = window_output(x.shape[2], kernel[0], strides[0], top, bottom, dilation[0])
     width = window_output(x.shape[3], kernel[1], strides[1], left, right, dilation[1])

@@ -29,7 +29,8 @@ def test_the_registry_is_the_folder() -> None:
 
 def test_it_describes_itself(accelerator: Accelerator) -> None:
     assert accelerator.describe() == AcceleratorInfo(
-        "sim", "1x16_i8w8a32_15_15_18_17", frozenset({"program_across_layers"}), 100_000_000)
+        "sim", "1x16_i8w8a32_15_15_18_17", frozenset({"program_across_layers"}), 100_000_000
+    )
 
 
 def test_programs_share_it(accelerator: Accelerator) -> None:

@@ -42,8 +42,12 @@ def host_code() -> CpuCode:
 
 def make_plan() -> Plan:
     """data -> x (kernel) -> y (program) -> result (kernel); x and y are observed."""
-    buffers = [Buffer("data", (1, CHANNELS, 8, 8), "float32", 0), Buffer("x", PACKED, "int8", 1),
-               Buffer("y", PACKED, "int8", 2), Buffer("result", (1, CHANNELS, 8, 8), "float32", 3)]
+    buffers = [
+        Buffer("data", (1, CHANNELS, 8, 8), "float32", 0),
+        Buffer("x", PACKED, "int8", 1),
+        Buffer("y", PACKED, "int8", 2),
+        Buffer("result", (1, CHANNELS, 8, 8), "float32", 3),
+    ]
     storages = [buffer.nbytes for buffer in buffers]
     index = {buffer.name: position for position, buffer in enumerate(buffers)}
     steps: list[Step] = []
@@ -61,8 +65,14 @@ def make_plan() -> Plan:
         steps += [KernelStep(s.kernel, tuple(indices[a] for a in s.arguments), s.layers) for s in fragment.steps]
         if position == 0:
             steps.append(ProgramStep("programs/conv.vta", {"x": index["x"]}, {"y": index["y"]}))
-    return Plan(tuple(buffers), tuple(storages), tuple(steps), {"data": index["data"]}, {"result": index["result"]},
-                {"x": index["x"], "y": index["y"]})
+    return Plan(
+        tuple(buffers),
+        tuple(storages),
+        tuple(steps),
+        {"data": index["data"]},
+        {"result": index["result"]},
+        {"x": index["x"], "y": index["y"]},
+    )
 
 
 def sample_input() -> np.ndarray:

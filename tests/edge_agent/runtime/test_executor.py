@@ -92,8 +92,9 @@ def test_outputs_are_the_callers_own(model: LoadedModel) -> None:
 
 def test_non_contiguous_inputs_are_taken(model: LoadedModel) -> None:
     strided = np.asfortranarray(sample_input())
-    np.testing.assert_array_equal(model.infer({"data": strided}).outputs["result"],
-                                  expected_values(sample_input())["result"])
+    np.testing.assert_array_equal(
+        model.infer({"data": strided}).outputs["result"], expected_values(sample_input())["result"]
+    )
 
 
 def test_seconds_and_counters_of_every_program_step_add_up() -> None:
@@ -162,8 +163,11 @@ def test_self_test_needs_a_golden_sample(runtime: Runtime) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"inputs": {"data": "golden/missing.npy"}}, {"integers": None},
-     {"outputs": {"result": {"member": "golden/data.npy"}}}],
+    [
+        {"inputs": {"data": "golden/missing.npy"}},
+        {"integers": None},
+        {"outputs": {"result": {"member": "golden/data.npy"}}},
+    ],
 )
 def test_self_test_refuses_a_malformed_sample(runtime: Runtime, change: dict[str, Any]) -> None:
     model = runtime.load(make_bundle(golden={**make_bundle().manifest["golden"], **change}))

@@ -86,7 +86,7 @@ def test_libraries_are_independent_of_each_other() -> None:
         node = Node("y", Convolution(padding=(0, 0, 0, 0), strides=(1, 2)), ("x", "w"))
         code = compile_segments([Model("m", {"x": TensorType(x.shape)}, (node,), weight, ("y",))], cpu_target("host"))
         libraries.append(KernelLibrary(code.library))
-        step, = code.fragments[0].steps
+        (step,) = code.fragments[0].steps
         memory = np.zeros(1 << 20, np.uint8)
         base = -memory.ctypes.data % 64
         sizes = [x.nbytes, len(code.constants), 8 * 9 * 32 * 4]

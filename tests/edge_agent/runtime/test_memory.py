@@ -16,7 +16,8 @@ def plan(*buffers: Buffer, storages: tuple[int, ...] = (256,)) -> Plan:
 
 def test_buffers_of_one_storage_share_memory() -> None:
     first, second, other = allocate_buffers(
-        plan(Buffer("a", (4, 4), "float32", 0), Buffer("b", (64,), "int8", 0), Buffer("c", (64,), "int8", 0, 64)), {})
+        plan(Buffer("a", (4, 4), "float32", 0), Buffer("b", (64,), "int8", 0), Buffer("c", (64,), "int8", 0, 64)), {}
+    )
     first[...] = np.float32(1.0)
     assert bytes(second[:4]) == np.float32(1.0).tobytes()
     assert not other.any() and all(a.ctypes.data % ALIGNMENT == 0 for a in (first, second, other))
@@ -25,7 +26,7 @@ def test_buffers_of_one_storage_share_memory() -> None:
 
 def test_constants_are_read_only_views_of_their_member() -> None:
     blob = np.arange(48, dtype=np.int32).tobytes()
-    constant, = allocate_buffers(plan(Buffer("w", (2, 4), "int32", -1, 64, "constants.bin")), {"constants.bin": blob})
+    (constant,) = allocate_buffers(plan(Buffer("w", (2, 4), "int32", -1, 64, "constants.bin")), {"constants.bin": blob})
     np.testing.assert_array_equal(constant, np.arange(16, 24).reshape(2, 4))
     assert not constant.flags.writeable and constant.ctypes.data % ALIGNMENT == 0
 

@@ -41,8 +41,13 @@ def test_json_round_trip(plan: Plan) -> None:
 
 
 def document() -> dict[str, Any]:
-    plan = Plan((Buffer("a", (4,), "float32", 0), Buffer("b", (4,), "float32", 1)), (16, 16),
-                (KernelStep("k", (0, 1)), ProgramStep("p", {"x": 0}, {"y": 1})), {"a": 0}, {"b": 1})
+    plan = Plan(
+        (Buffer("a", (4,), "float32", 0), Buffer("b", (4,), "float32", 1)),
+        (16, 16),
+        (KernelStep("k", (0, 1)), ProgramStep("p", {"x": 0}, {"y": 1})),
+        {"a": 0},
+        {"b": 1},
+    )
     return json.loads(plan.to_json())
 
 

@@ -69,8 +69,9 @@ class ProgramBuilder:
             instructions=words,
             tensors=tuple(self.tensors.values()),
             constants={names.index(name): data for name, data in self.constants.items()},
-            relocations=tuple(Relocation(i, names.index(name)) for i, name in enumerate(self.addressed)
-                              if name is not None),
+            relocations=tuple(
+                Relocation(i, names.index(name)) for i, name in enumerate(self.addressed) if name is not None
+            ),
             layers=(Layer("conv", 0, len(self.instructions)),),
             counters=count(words, self.config),
         )
@@ -132,10 +133,24 @@ class TiledConvolution(ProgramBuilder):
         height, width = self.ROWS + 2, self.SIZE + 2
         for block in range(self.BLOCKS):
             row = tile * self.ROWS - (not first)
-            self._record("load", Load(
-                Memory.INP, (tile % 2) * self.INP_HALF + block * height * width, (block * self.SIZE + row) * self.SIZE,
-                height - first - last, self.SIZE, self.SIZE, int(first), int(last), 1, 1,
-                pop_next=tile >= 2 and block == 0, push_next=block == self.BLOCKS - 1), "x")
+            self._record(
+                "load",
+                Load(
+                    Memory.INP,
+                    (tile % 2) * self.INP_HALF + block * height * width,
+                    (block * self.SIZE + row) * self.SIZE,
+                    height - first - last,
+                    self.SIZE,
+                    self.SIZE,
+                    int(first),
+                    int(last),
+                    1,
+                    1,
+                    pop_next=tile >= 2 and block == 0,
+                    push_next=block == self.BLOCKS - 1,
+                ),
+                "x",
+            )
 
     def _compute(self, tile: int, tiles: int) -> None:
         half = tile % 2
@@ -143,23 +158,42 @@ class TiledConvolution(ProgramBuilder):
         end = begin + self.per_half
         walk = {"iter_out": 1, "iter_in": self.ROWS, "dst_factor_in": self.SIZE, "src_factor_in": self.SIZE}
         self._record("reset", Gemm(True, begin, begin + self.BLOCKS * self.SIZE, **walk, pop_next=tile >= 2))
-        self._record("gemm", Gemm(False, begin, end, **{**walk, "src_factor_in": self.SIZE + 2}, pop_prev=True,
-                                  push_prev=tile + 2 < tiles))
+        self._record(
+            "gemm",
+            Gemm(
+                False, begin, end, **{**walk, "src_factor_in": self.SIZE + 2}, pop_prev=True, push_prev=tile + 2 < tiles
+            ),
+        )
         accumulators = self.BLOCKS * self.ROWS * self.SIZE
         if "alu micro-ops" not in self.tensors:
             zero = np.zeros(1, np.int64)
             self.micro_ops("alu micro-ops", np.array([0, self.ACC_HALF]), np.array([0, self.ACC_HALF]), zero.repeat(2))
             self._record("load alu micro-ops", Load(Memory.UOP, 2 * self.per_half, 0, 1, 2, 2), "alu micro-ops")
-        where = {"uop_bgn": 2 * self.per_half + half, "uop_end": 2 * self.per_half + half + 1, "iter_out": 1,
-                 "iter_in": accumulators, "dst_factor_in": 1, "src_factor_in": 1}
+        where = {
+            "uop_bgn": 2 * self.per_half + half,
+            "uop_end": 2 * self.per_half + half + 1,
+            "iter_out": 1,
+            "iter_in": accumulators,
+            "dst_factor_in": 1,
+            "src_factor_in": 1,
+        }
         self._record("shift", Alu(AluOpcode.SHR, True, self.SHIFT, **where))
         self._record("maximum", Alu(AluOpcode.MAX, True, -127, **where))
         self._record("minimum", Alu(AluOpcode.MIN, True, 127, **where, push_next=True))
         for block in range(self.BLOCKS):
-            self._record("store", Store(
-                half * self.ACC_HALF + block * self.ROWS * self.SIZE,
-                (block * self.SIZE + tile * self.ROWS) * self.SIZE, self.ROWS, self.SIZE, self.SIZE,
-                pop_prev=block == 0, push_prev=block == self.BLOCKS - 1), "y")
+            self._record(
+                "store",
+                Store(
+                    half * self.ACC_HALF + block * self.ROWS * self.SIZE,
+                    (block * self.SIZE + tile * self.ROWS) * self.SIZE,
+                    self.ROWS,
+                    self.SIZE,
+                    self.SIZE,
+                    pop_prev=block == 0,
+                    push_prev=block == self.BLOCKS - 1,
+                ),
+                "y",
+            )
 
     def expected(self, x: np.ndarray) -> np.ndarray:
         """The convolution of packed int8 x, computed straightforwardly in int64."""

@@ -58,7 +58,8 @@ class ReferenceMachine:
         self.execute(self.instructions())
         return {
             tensor.name: self.dram[base : base + tensor.nbytes].view(tensor.dtype).reshape(tensor.shape).copy()
-            for tensor, base in zip(self.program.tensors, self.bases, strict=True) if tensor.role is Role.OUTPUT
+            for tensor, base in zip(self.program.tensors, self.bases, strict=True)
+            if tensor.role is Role.OUTPUT
         }
 
     def execute(self, instructions: list[Instruction]) -> None:
@@ -113,8 +114,13 @@ class ReferenceMachine:
             assert isinstance(instruction, Finish)
 
     def load(self, load: Load) -> None:
-        memory = {Memory.INP: self.inp, Memory.WGT: self.wgt, Memory.ACC: self.acc, Memory.UOP: self.uop,
-                  Memory.ACC_8BIT: self.acc}[load.memory]
+        memory = {
+            Memory.INP: self.inp,
+            Memory.WGT: self.wgt,
+            Memory.ACC: self.acc,
+            Memory.UOP: self.uop,
+            Memory.ACC_8BIT: self.acc,
+        }[load.memory]
         dtype = np.int8 if load.memory is Memory.ACC_8BIT else memory.dtype
         nbytes = self.config.element_bytes(load.memory)
         sram = load.sram_base
@@ -132,8 +138,9 @@ class ReferenceMachine:
         for y in range(store.y_size):
             for x in range(store.x_size):
                 address = (store.dram_base + y * store.x_stride + x) * nbytes
-                self.dram[address : address + nbytes] = self.out[store.sram_base + y * store.x_size + x].ravel().view(
-                    np.uint8)
+                self.dram[address : address + nbytes] = (
+                    self.out[store.sram_base + y * store.x_size + x].ravel().view(np.uint8)
+                )
 
     def micro_op(self, index: int) -> MicroOp:
         word = int(self.uop[index])

@@ -31,7 +31,7 @@ def test_every_view_of_a_loop_nest_is_right(base: int, loops: list[tuple[int, in
 
 @pytest.mark.parametrize("shape", [(1,), (7,), (3, 5), (2, 3, 5)])
 def test_regular_nests_have_views(shape: tuple[int, ...]) -> None:
-    strides = [100, 20, 2][-len(shape):]
+    strides = [100, 20, 2][-len(shape) :]
     indices = sum(axis * stride for axis, stride in zip(np.indices(shape), strides, strict=True))
     view = affine_view(ELEMENTS, np.asarray(indices))
     assert view is not None and np.shares_memory(view, ELEMENTS)

@@ -10,8 +10,14 @@ from edge_agent.vta.config import DEFAULT_CONFIG, Config, Memory
 
 def test_the_default_configuration_has_the_published_sizes() -> None:
     sizes = {memory.name: (DEFAULT_CONFIG.element_bytes(memory), DEFAULT_CONFIG.depth(memory)) for memory in Memory}
-    assert sizes == {"UOP": (4, 8192), "WGT": (256, 1024), "INP": (16, 2048), "ACC": (64, 2048), "OUT": (16, 2048),
-                     "ACC_8BIT": (16, 2048)}
+    assert sizes == {
+        "UOP": (4, 8192),
+        "WGT": (256, 1024),
+        "INP": (16, 2048),
+        "ACC": (64, 2048),
+        "OUT": (16, 2048),
+        "ACC_8BIT": (16, 2048),
+    }
     assert [DEFAULT_CONFIG.index_bits(memory) for memory in Memory] == [13, 10, 11, 11, 11, 11]
 
 

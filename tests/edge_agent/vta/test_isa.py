@@ -34,18 +34,27 @@ SMALL_CONFIG = Config.parse("1x16_i8w8a32_12_13_16_15")
 CONFIGS = [DEFAULT_CONFIG, Config.parse("4x8_i8w8a32_15_16_16_18"), SMALL_CONFIG]
 
 GOLDEN: list[tuple[Instruction, int, int]] = [
-    (Load(Memory.INP, 0x123, 0x89ABCDEF, 14, 16, 224, 1, 2, 3, 4, pop_next=True, push_next=True),
-     0x0226AF37BC048D50, 0x432100E00010000E),
+    (
+        Load(Memory.INP, 0x123, 0x89ABCDEF, 14, 16, 224, 1, 2, 3, 4, pop_next=True, push_next=True),
+        0x0226AF37BC048D50,
+        0x432100E00010000E,
+    ),
     (Load(Memory.UOP, 7, 0x400000, 1, 9, 9), 0x0001000000001C00, 0x0000000900090001),
     (Load(Memory.ACC_8BIT, 0, 1, 1, 1, 1), 0x0000000004000280, 0x0000000100010001),
     (Store(2047, 0x01000010, 4, 8, 56, pop_prev=True, push_prev=True), 0x00040000401FFE29, 0x0000003800080004),
-    (Gemm(False, 5, 8192, 3, 16383, 1, 2, 3, 4, 5, 6, pop_prev=True, push_prev=True),
-     0x7FFE001C0000052A, 0x0180500800C01001),
+    (
+        Gemm(False, 5, 8192, 3, 16383, 1, 2, 3, 4, 5, 6, pop_prev=True, push_prev=True),
+        0x7FFE001C0000052A,
+        0x0180500800C01001,
+    ),
     (Gemm(True, 0, 1, 1, 64, dst_factor_in=1), 0x0080000800200082, 0x0000000000000800),
     (Alu(AluOpcode.SHR, True, 8, 1, 2, 1, 36, 0, 1, 0, 1, push_next=True), 0x0048000800400144, 0x0008B00200000800),
     (Alu(AluOpcode.SHR, True, -4, 1, 2, 1, 36, 0, 1, 0, 1, push_next=True), 0x0048000800400144, 0xFFFCB00200000800),
-    (Alu(AluOpcode.MAX, False, 0, 1, 2, 1, 36, 100, 1, 2000, 1, push_next=True),
-     0x0048000800400144, 0x00001003F4000864),
+    (
+        Alu(AluOpcode.MAX, False, 0, 1, 2, 1, 36, 100, 1, 2000, 1, push_next=True),
+        0x0048000800400144,
+        0x00001003F4000864,
+    ),
     (Finish(pop_next=True), 0x0000000000000013, 0),
 ]
 
@@ -65,8 +74,10 @@ def test_golden_micro_ops(micro_op: MicroOp, word: int) -> None:
 
 
 def test_fields_that_fit_in_the_first_word_stay_there_and_others_move_to_bit_64() -> None:
-    assert (layout(Opcode.GEMM, DEFAULT_CONFIG)["dst_factor_out"].word,
-            layout(Opcode.GEMM, DEFAULT_CONFIG)["dst_factor_out"].shift) == (1, 0)
+    assert (
+        layout(Opcode.GEMM, DEFAULT_CONFIG)["dst_factor_out"].word,
+        layout(Opcode.GEMM, DEFAULT_CONFIG)["dst_factor_out"].shift,
+    ) == (1, 0)
     # uop depth 1024, acc depth 512: the loops end at bit 57, so a 9-bit factor moves
     small = layout(Opcode.GEMM, SMALL_CONFIG)
     assert (small["iter_in"].shift + small["iter_in"].width, small["dst_factor_out"].word) == (57, 1)

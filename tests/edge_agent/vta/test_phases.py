@@ -37,4 +37,7 @@ def test_independent_executions_are_one_phase() -> None:
 def test_a_pooling_window_is_a_phase_for_each_tap() -> None:
     dst = np.tile(np.arange(10), 3)
     assert phases(Walk(dst, 20 + np.arange(30), NO_WEIGHTS), immediate=False) == [
-        slice(0, 10), slice(10, 20), slice(20, 30)]
+        slice(0, 10),
+        slice(10, 20),
+        slice(20, 30),
+    ]

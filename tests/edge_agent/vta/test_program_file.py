@@ -32,7 +32,7 @@ def assert_equal(left: Program, right: Program) -> None:
 def resealed(description: dict[str, object], data: bytes = VALID) -> bytes:
     """The file with another description and a correct checksum."""
     old_length = struct.unpack_from("<I", data, 12)[0]
-    rest = data[32 + old_length + -(32 + old_length) % 256:]
+    rest = data[32 + old_length + -(32 + old_length) % 256 :]
     text = json.dumps(description).encode()
     body = text + bytes(-(32 + len(text)) % 256) + rest
     counts = struct.unpack_from("<II", data, 16)
@@ -52,10 +52,16 @@ def programs(draw: st.DrawFn) -> Program:
     words = draw(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), max_size=20))
     tensors, constants = [], {}
     for index, name in enumerate(draw(st.lists(names, unique=True, max_size=5))):
-        memory, dtype, inner = draw(st.sampled_from([
-            (Memory.INP, "int8", (1, 16)), (Memory.WGT, "int8", (16, 16)), (Memory.ACC, "int32", (1, 16)),
-            (Memory.UOP, "uint32", ()),
-        ]))
+        memory, dtype, inner = draw(
+            st.sampled_from(
+                [
+                    (Memory.INP, "int8", (1, 16)),
+                    (Memory.WGT, "int8", (16, 16)),
+                    (Memory.ACC, "int32", (1, 16)),
+                    (Memory.UOP, "uint32", ()),
+                ]
+            )
+        )
         shape = (*draw(st.lists(st.integers(1, 3), min_size=1, max_size=3)), *inner)
         tensors.append(ProgramTensor(name, draw(st.sampled_from(Role)), memory, shape, dtype))
         if tensors[-1].role is Role.CONSTANT:

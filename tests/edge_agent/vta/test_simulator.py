@@ -26,8 +26,9 @@ def simulate(program: Program, inputs: dict[str, np.ndarray]) -> dict[str, np.nd
 
 
 def inputs_of(program: Program, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    return {tensor.name: rng.integers(-128, 128, tensor.shape, tensor.dtype)
-            for tensor in program.tensors_of(Role.INPUT)}
+    return {
+        tensor.name: rng.integers(-128, 128, tensor.shape, tensor.dtype) for tensor in program.tensors_of(Role.INPUT)
+    }
 
 
 def assert_same(program: Program, seed: int = 0) -> dict[str, np.ndarray]:
@@ -76,16 +77,46 @@ def random_program(seed: int, config: Config) -> Program:
         builder.add(Load(Memory.WGT, 0, int(rng.integers(4)), 3, 4, 4, pop_next=number > 0), "weight")
         pads = rng.integers(0, 3, 4).tolist()
         builder.add(Load(Memory.INP, 3, number * elements, 2, 12, 12, *pads, push_next=True), "x")
-        builder.add(Load(Memory.ACC, 0, 0, 2, elements // 2 - 1, elements // 2 + 1, 0, 0, 1, 0, pop_prev=True,
-                         pop_next=number > 0), "bias")
+        builder.add(
+            Load(
+                Memory.ACC,
+                0,
+                0,
+                2,
+                elements // 2 - 1,
+                elements // 2 + 1,
+                0,
+                0,
+                1,
+                0,
+                pop_prev=True,
+                pop_next=number > 0,
+            ),
+            "bias",
+        )
         builder.add(Load(Memory.ACC_8BIT, elements, number * elements, 2, 6, 12), "x")
         for step in range(int(rng.integers(2, 6))):
             _random_operation(builder, rng, f"uop {number} {step}")
         # Every stored element ends with an operation, and compute hands over to both sides.
         builder.micro_ops(f"uop {number} last", np.zeros(1, int), np.zeros(1, int), np.zeros(1, int))
         builder.add(Load(Memory.UOP, 99, 0, 1, 1, 1), f"uop {number} last")
-        builder.add(Alu(AluOpcode.SHR, True, int(rng.integers(-15, 16)), 99, 100, 1, elements, 0, 1, 0, 1,
-                        push_prev=number + 1 < rounds, push_next=True))
+        builder.add(
+            Alu(
+                AluOpcode.SHR,
+                True,
+                int(rng.integers(-15, 16)),
+                99,
+                100,
+                1,
+                elements,
+                0,
+                1,
+                0,
+                1,
+                push_prev=number + 1 < rounds,
+                push_next=True,
+            )
+        )
         builder.add(Store(0, number * elements, 3, 8, 8, pop_prev=True, push_prev=True), "y")
     builder.add(Finish(pop_next=True))
     return builder.build()
@@ -111,12 +142,14 @@ def _random_operation(builder: ProgramBuilder, rng: np.random.Generator, name: s
             break
     builder.micro_ops(name, dst, src, wgt)
     builder.add(Load(Memory.UOP, 5, 0, 1, count, count), name)
-    walk_fields = dict(zip(("dst_factor_out", "dst_factor_in", "src_factor_out", "src_factor_in"), factors,
-                           strict=False))
+    walk_fields = dict(
+        zip(("dst_factor_out", "dst_factor_in", "src_factor_out", "src_factor_in"), factors, strict=False)
+    )
     loops = {"uop_bgn": 5, "uop_end": 5 + count, "iter_out": outer, "iter_in": inner}
     if gemm:
-        builder.add(Gemm(bool(rng.random() < 0.2), **loops, **walk_fields, wgt_factor_out=factors[4],
-                         wgt_factor_in=factors[5]))
+        builder.add(
+            Gemm(bool(rng.random() < 0.2), **loops, **walk_fields, wgt_factor_out=factors[4], wgt_factor_in=factors[5])
+        )
     else:
         opcode = AluOpcode(int(rng.choice([0, 1, 2, 4])))
         builder.add(Alu(opcode, immediate, int(rng.integers(-32768, 32768)), **loops, **walk_fields))
@@ -147,8 +180,9 @@ def extreme_reduction(reduction: int, value: int) -> Program:
     return builder.build()
 
 
-@pytest.mark.parametrize(("reduction", "value", "x"), [(64, -128, -128), (65, 127, -127), (1000, -127, -127),
-                                                       (2000, 127, -128)])
+@pytest.mark.parametrize(
+    ("reduction", "value", "x"), [(64, -128, -128), (65, 127, -127), (1000, -127, -127), (2000, 127, -128)]
+)
 def test_sums_stay_exact_beyond_float32(reduction: int, value: int, x: int) -> None:
     """The low byte of sums of up to 2^25, which float32 would round."""
     inputs = {"x": np.full((1, 1, 16), x, np.int8)}

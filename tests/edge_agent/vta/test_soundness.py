@@ -42,8 +42,11 @@ def move_token(builder: ProgramBuilder, flag: str, source: int, target: int) -> 
     if having:
         origin = having[source % len(having)]
         module = module_of(builder.instructions[origin])
-        others = [i for i, instruction in enumerate(builder.instructions)
-                  if module_of(instruction) == module and not getattr(instruction, flag)]
+        others = [
+            i
+            for i, instruction in enumerate(builder.instructions)
+            if module_of(instruction) == module and not getattr(instruction, flag)
+        ]
         builder.edit(origin, **{flag: False})
         builder.edit(others[target % len(others)], **{flag: True})
 

@@ -38,8 +38,9 @@ def replaced(what: str, tile: int, make: Callable[[TiledConvolution], tuple[obje
         index = program.at[what][tile]
         old = program.instructions[index]
         instruction, tensor = make(program)
-        program.instructions[index] = replace(instruction, pop_prev=old.pop_prev, pop_next=old.pop_next,
-                                              push_prev=old.push_prev, push_next=old.push_next)
+        program.instructions[index] = replace(
+            instruction, pop_prev=old.pop_prev, pop_next=old.pop_next, push_prev=old.push_prev, push_next=old.push_next
+        )
         program.addressed[index] = tensor
         return index
 
@@ -114,8 +115,20 @@ def wrapping_micro_ops(program: TiledConvolution) -> int:
 
 def reading_what_was_just_updated(program: TiledConvolution) -> int:
     index = program.at["shift"][0]
-    program.insert(index, Alu(AluOpcode.ADD, False, 0, 2 * program.per_half, 2 * program.per_half + 1, 1, 8,
-                              dst_factor_in=1, src_factor_in=1))
+    program.insert(
+        index,
+        Alu(
+            AluOpcode.ADD,
+            False,
+            0,
+            2 * program.per_half,
+            2 * program.per_half + 1,
+            1,
+            8,
+            dst_factor_in=1,
+            src_factor_in=1,
+        ),
+    )
     program.micro_ops("alu micro-ops", np.array([1, 64]), np.array([0, 64]), np.array([0, 0]))
     return index
 
@@ -170,18 +183,30 @@ MUTATIONS: dict[str, tuple[str, Mutation]] = {
     "missing token": ("deadlock", swap_tokens(("load", 1, "push_next", False), named=("gemm", 3))),
     "token too many": ("token balance", edit("gemm", 2, push_prev=True)),
     "stored, never computed": ("out buffer", edit("store", 0, sram_base=500)),
-    "stored after a reset": ("out buffer", lambda program: (
-        replaced("minimum", 0, lambda p: (Gemm(True, 0, 16, 1, 2, dst_factor_in=8), None))(program),
-        program.at["store"][0])[1]),
+    "stored after a reset": (
+        "out buffer",
+        lambda program: (
+            replaced("minimum", 0, lambda p: (Gemm(True, 0, 16, 1, 2, dst_factor_in=8), None))(program),
+            program.at["store"][0],
+        )[1],
+    ),
     "stored after a load": ("out buffer", lambda program: (load_acc()(program), program.at["store"][0])[1]),
-    "overwritten while stored": ("out overwritten", swap_tokens(
-        ("store", 1, "push_prev", False), ("reset", 2, "pop_next", False), named=("store", 0))),
-    "loaded while used": ("race", swap_tokens(
-        ("gemm", 0, "push_prev", False), ("load", 4, "pop_next", False), named=("gemm", 0))),
-    "used while loaded": ("race", swap_tokens(
-        ("load", 3, "push_next", False), ("load", 2, "push_next", True), named=("gemm", 1))),
-    "stored while computed": ("race", swap_tokens(
-        ("minimum", 1, "push_next", False), ("maximum", 1, "push_next", True), named=("store", 2))),
+    "overwritten while stored": (
+        "out overwritten",
+        swap_tokens(("store", 1, "push_prev", False), ("reset", 2, "pop_next", False), named=("store", 0)),
+    ),
+    "loaded while used": (
+        "race",
+        swap_tokens(("gemm", 0, "push_prev", False), ("load", 4, "pop_next", False), named=("gemm", 0)),
+    ),
+    "used while loaded": (
+        "race",
+        swap_tokens(("load", 3, "push_next", False), ("load", 2, "push_next", True), named=("gemm", 1)),
+    ),
+    "stored while computed": (
+        "race",
+        swap_tokens(("minimum", 1, "push_next", False), ("maximum", 1, "push_next", True), named=("store", 2)),
+    ),
     "INP too high": ("sram bounds", edit("load", 0, sram_base=2040)),
     "WGT too high": ("sram bounds", edit("load weight", 0, sram_base=1000)),
     "UOP too high": ("sram bounds", edit("load micro-ops", 0, sram_base=8000)),
@@ -233,12 +258,16 @@ MUTATIONS: dict[str, tuple[str, Mutation]] = {
     "ALU source distance 1": ("read after write distance", reading_what_was_just_updated),
     "no FINISH": ("finish", no_finish),
     "two FINISH": ("finish", finish_twice),
-    "FINISH before the last store": ("finish", swap_tokens(
-        ("store", 7, "push_prev", False), ("finish", 0, "pop_next", False), named=("finish", 0))),
+    "FINISH before the last store": (
+        "finish",
+        swap_tokens(("store", 7, "push_prev", False), ("finish", 0, "pop_next", False), named=("finish", 0)),
+    ),
     "FINISH before the last load": ("finish", unfinished_load),
     "micro-ops from an input": ("static micro-ops", dynamic_micro_ops),
-    "output never stored": ("output", lambda program: (edit("store", 5, x_size=7)(program),
-                                                       program.at["finish"][0])[1]),
+    "output never stored": (
+        "output",
+        lambda program: (edit("store", 5, x_size=7)(program), program.at["finish"][0])[1],
+    ),
 }
 
 
@@ -269,7 +298,8 @@ def test_a_message_has_the_disassembly_and_the_tensor() -> None:
         verify(program.build())
     assert str(caught.value) == (
         "program 'test', instruction 0 of layer 'conv' (LOAD WGT[0] <- weight+5 1x36): dram bounds: it reaches element "
-        "40 of tensor 'weight', which has 36")
+        "40 of tensor 'weight', which has 36"
+    )
 
 
 def across_layers(chained: bool = True) -> ProgramBuilder:

@@ -55,8 +55,10 @@ def test_weights_from_data_are_read_at_run_time() -> None:
     assert (matrix()[:16, :16] == 5).all()
 
 
-@pytest.mark.parametrize(("reduction", "value", "dtype"), [(64, -128, "float32"), (65, -128, "float64"),
-                                                           (500, 16, "float32"), (513, 16, "float64")])
+@pytest.mark.parametrize(
+    ("reduction", "value", "dtype"),
+    [(64, -128, "float32"), (65, -128, "float64"), (500, 16, "float32"), (513, 16, "float64")],
+)
 def test_the_float_type_holds_the_largest_possible_sum(reduction: int, value: int, dtype: str) -> None:
     """reduction * 16 * |value| * 128 against 2^24."""
     weights = weights_of(np.full((1, 16, 16), value, np.int8))

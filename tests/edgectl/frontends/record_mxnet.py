@@ -41,9 +41,7 @@ def build(mxnet: Any, case: Case, seed: int) -> tuple[Any, Arrays, Arrays]:
     generator = np.random.default_rng(seed)
     symbol = construct(mxnet.sym, mxnet.sym.var("data"))
     shapes, _, auxiliary = symbol.infer_shape(data=shape)
-    kinds = dict(
-        zip([*symbol.list_arguments(), *symbol.list_auxiliary_states()], [*shapes, *auxiliary], strict=True)
-    )
+    kinds = dict(zip([*symbol.list_arguments(), *symbol.list_auxiliary_states()], [*shapes, *auxiliary], strict=True))
     arrays = {}
     for name, extent in kinds.items():
         if name == "data" or name.endswith("label"):

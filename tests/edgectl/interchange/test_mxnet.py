@@ -80,9 +80,7 @@ def test_unwritable_folder_is_named(tmp_path: Path) -> None:
         write_checkpoint(tmp_path / "file" / "net", SYMBOL, {})
 
 
-@pytest.mark.parametrize(
-    "path", ["models/net", "models/net-symbol.json", "models/net-0007.params"]
-)
+@pytest.mark.parametrize("path", ["models/net", "models/net-symbol.json", "models/net-0007.params"])
 def test_paths_from_prefix_or_either_file(path: str) -> None:
     paths = CheckpointPaths.of(path, epoch=7)
     assert paths.symbol == Path("models/net-symbol.json")

@@ -103,5 +103,3 @@ def test_damage_is_an_error_or_other_values_never_a_crash(
         read_torch_tensors(path)
     except ModelError as error:
         assert "net.pth" in str(error)
-
-

@@ -31,9 +31,14 @@ def fuse(model: Model, types: dict[str, TensorType]) -> list[Group]:
     groups: dict[str, list[Node]] = {}
     for node in model.nodes:
         joined = next(
-            (name for name in dict.fromkeys(node.inputs)
-             if name in groups and len(readers[name]) == 1 and name not in model.outputs
-             and _joins(node, types, name, groups[name])),
+            (
+                name
+                for name in dict.fromkeys(node.inputs)
+                if name in groups
+                and len(readers[name]) == 1
+                and name not in model.outputs
+                and _joins(node, types, name, groups[name])
+            ),
             None,
         )
         groups[node.name] = [*(groups.pop(joined) if joined is not None else []), node]

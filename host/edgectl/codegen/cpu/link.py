@@ -22,7 +22,14 @@ ALLOWED_UNDEFINED = frozenset({"free", "memcpy", "memmove", "memset", "posix_mem
 """What a kernel library may take from the process that loads it: all of it is in every libc."""
 
 _SHIM_FLAGS = (
-    "-c", "-O2", "-g0", "-fPIC", "-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fvisibility=hidden",
+    "-c",
+    "-O2",
+    "-g0",
+    "-fPIC",
+    "-ffreestanding",
+    "-fno-builtin",
+    "-fno-stack-protector",
+    "-fvisibility=hidden",
 )
 _TIMEOUT_SECONDS = 300
 
@@ -35,8 +42,19 @@ def link_library(objects: list[bytes], target: CpuTarget) -> bytes:
             paths.append(Path(folder, f"{index}.o"))
             paths[-1].write_bytes(data)
         output = Path(folder, "kernels.so")
-        _zig("ld.lld", "-shared", "--gc-sections", "--strip-debug", "-z", "noexecstack", "-z", "relro",
-             "-o", str(output), *map(str, paths))
+        _zig(
+            "ld.lld",
+            "-shared",
+            "--gc-sections",
+            "--strip-debug",
+            "-z",
+            "noexecstack",
+            "-z",
+            "relro",
+            "-o",
+            str(output),
+            *map(str, paths),
+        )
         library = output.read_bytes()
     _check(library, target)
     return library
@@ -102,7 +120,7 @@ def _zig(*arguments: str) -> None:
     environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
     found = importlib.util.find_spec("ziglang")
     if found is None or found.origin is None:
-        raise CompileError("linking needs ziglang; install it with `pip install \"edgectl[host]\"`")
+        raise CompileError('linking needs ziglang; install it with `pip install "edgectl[host]"`')
     command = [str(Path(found.origin).with_name("zig")), *arguments]
     try:
         result = subprocess.run(

@@ -47,8 +47,18 @@ TARGETS = {
         CpuTarget("x86_64", *_X86, "x86-64", (), "x86_64-linux-gnu", 62, 16, 16),
         CpuTarget("x86_64_v3", *_X86, "x86-64-v3", (), "x86_64-linux-gnu", 62, 32, 16, _LEVEL_3),
         CpuTarget("x86_64_v4", *_X86, "x86-64-v4", (), "x86_64-linux-gnu", 62, 64, 32, _LEVEL_4),
-        CpuTarget("armv7", "armv7l", "armv7l-linux-gnueabihf", "cortex-a9", ("+neon",), "arm-linux-gnueabihf", 40,
-                  16, 16, ("neon",)),
+        CpuTarget(
+            "armv7",
+            "armv7l",
+            "armv7l-linux-gnueabihf",
+            "cortex-a9",
+            ("+neon",),
+            "arm-linux-gnueabihf",
+            40,
+            16,
+            16,
+            ("neon",),
+        ),
         CpuTarget("aarch64", "aarch64", "aarch64-linux-gnu", "generic", ("+neon",), "aarch64-linux-gnu", 183, 16, 32),
     )
 }

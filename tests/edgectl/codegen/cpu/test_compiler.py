@@ -32,8 +32,10 @@ def normal(*shape: int) -> np.ndarray:
 
 def integer_parameters(*shape: int) -> dict[str, np.ndarray]:
     """int8 weights `w` of that shape and an int32 bias `b`."""
-    return {"w": RANDOM.integers(-127, 128, shape).astype(np.int8),
-            "b": RANDOM.integers(-999, 999, shape[0]).astype(np.int32)}
+    return {
+        "w": RANDOM.integers(-127, 128, shape).astype(np.int8),
+        "b": RANDOM.integers(-999, 999, shape[0]).astype(np.int32),
+    }
 
 
 def front(size: int = 32) -> Model:
@@ -64,8 +66,16 @@ def back() -> Model:
 
 def residual_network() -> Model:
     """A small float network with a branch, a batch norm, a shared input and two outputs."""
-    parameters = {"w0": normal(8, 3, 3, 3), "b0": normal(8), "w1": normal(8, 8, 3, 3), "gamma": normal(8),
-                  "beta": normal(8), "mean": normal(8), "variance": np.abs(normal(8)), "w2": normal(5, 8)}
+    parameters = {
+        "w0": normal(8, 3, 3, 3),
+        "b0": normal(8),
+        "w1": normal(8, 8, 3, 3),
+        "gamma": normal(8),
+        "beta": normal(8),
+        "mean": normal(8),
+        "variance": np.abs(normal(8)),
+        "w2": normal(5, 8),
+    }
     nodes = (
         Node("c0", Convolution((2, 2), (1, 1, 1, 1)), ("x", "w0", "b0")),
         Node("r0", Relu(), ("c0",)),
@@ -86,9 +96,12 @@ def test_segments_of_a_network_share_one_library() -> None:
     models = [front(), back(), front()]
     code = compile_segments(models, HOST)
     for index, model in enumerate(models):
-        (name, declared), = model.inputs.items()
-        value = normal(*declared.shape) if declared.dtype == "float32" else RANDOM.integers(
-            -127, 128, declared.shape).astype(np.int8)
+        ((name, declared),) = model.inputs.items()
+        value = (
+            normal(*declared.shape)
+            if declared.dtype == "float32"
+            else RANDOM.integers(-127, 128, declared.shape).astype(np.int8)
+        )
         expected = interpret(model, {name: value})
         actual = run_fragment(code, index, {name: value})
         assert list(actual) == list(expected)
@@ -118,8 +131,14 @@ def test_a_float_network_with_branches() -> None:
 def test_elementwise_chains_fuse_behind_what_produces_their_input() -> None:
     model = residual_network()
     groups = [tuple(node.name for node in group) for group in fuse(model, model.types())]
-    assert groups == [("c0", "r0"), ("c1", "n1", "sum", "r1", "square"), ("pooled",), ("flat",), ("logits",),
-                      ("probabilities",)]
+    assert groups == [
+        ("c0", "r0"),
+        ("c1", "n1", "sum", "r1", "square"),
+        ("pooled",),
+        ("flat",),
+        ("logits",),
+        ("probabilities",),
+    ]
 
 
 def test_inputs_and_outputs_have_storages_of_their_own() -> None:

@@ -56,27 +56,35 @@ def describe(index: int, buffer: Buffer) -> str:
     code = {"i": 0, "u": 1, "f": 2}[dtype.kind]
     base = "constants" if buffer.constant else f"s{buffer.storage}"
     fields = f"1, 0, {len(buffer.shape)}, {code}, {dtype.itemsize * 8}, 1, shape{index}, strides{index}, 0"
-    return (f"int64_t shape{index}[] = {{{', '.join(map(str, buffer.shape))}}};\n"
-            f"int64_t strides{index}[] = {{{', '.join(map(str, strides))}}};\n"
-            f"Tensor t{index} = {{{base} + {buffer.offset}, {fields}}};\n")
+    return (
+        f"int64_t shape{index}[] = {{{', '.join(map(str, buffer.shape))}}};\n"
+        f"int64_t strides{index}[] = {{{', '.join(map(str, strides))}}};\n"
+        f"Tensor t{index} = {{{base} + {buffer.offset}, {fields}}};\n"
+    )
 
 
 def program(code: CpuCode) -> str:
     """A C program that reads `constants` and each input from files, runs the fragment and writes each output."""
     fragment = code.fragments[0]
     kernels = {step.kernel for step in fragment.steps}
-    lines = [PRELUDE, *(f"int __tvm_ffi_{name}(void *, const Any *, int32_t, Any *);\n" for name in sorted(kernels)),
-             "int main(void) {\n", f'char *constants = memory({len(code.constants)});\n',
-             f'transfer("constants", "rb", constants, {len(code.constants)});\n']
+    lines = [
+        PRELUDE,
+        *(f"int __tvm_ffi_{name}(void *, const Any *, int32_t, Any *);\n" for name in sorted(kernels)),
+        "int main(void) {\n",
+        f"char *constants = memory({len(code.constants)});\n",
+        f'transfer("constants", "rb", constants, {len(code.constants)});\n',
+    ]
     lines += [f"char *s{index} = memory({nbytes});\n" for index, nbytes in enumerate(fragment.storages)]
     lines += [describe(index, buffer) for index, buffer in enumerate(fragment.buffers)]
     for name, index in fragment.inputs.items():
         lines.append(f'transfer("{name}", "rb", t{index}.data, {fragment.buffers[index].nbytes});\n')
     for step in fragment.steps:
         values = ", ".join(f"{{7, 0, {{&t{argument}}}}}" for argument in step.arguments)
-        lines.append(f"{{ Any arguments[] = {{{values}}}, result; "
-                     f"if (__tvm_ffi_{step.kernel}(0, arguments, {len(step.arguments)}, &result)) "
-                     "{ puts(edge_kernels_last_error()); return 2; } }\n")
+        lines.append(
+            f"{{ Any arguments[] = {{{values}}}, result; "
+            f"if (__tvm_ffi_{step.kernel}(0, arguments, {len(step.arguments)}, &result)) "
+            "{ puts(edge_kernels_last_error()); return 2; } }\n"
+        )
     for name, index in fragment.outputs.items():
         lines.append(f'transfer("{name}", "wb", t{index}.data, {fragment.buffers[index].nbytes});\n')
     return "".join([*lines, "return 0; }\n"])
@@ -93,13 +101,26 @@ def emulate(
 
     monkeypatch.setattr(compiler, "link_library", keep_objects)
     code = compile_segments([model], target)
-    files = {"kernels.o": objects[0], "constants": code.constants, "main.c": program(code).encode(),
-             **{name: array.tobytes() for name, array in inputs.items()}}
+    files = {
+        "kernels.o": objects[0],
+        "constants": code.constants,
+        "main.c": program(code).encode(),
+        **{name: array.tobytes() for name, array in inputs.items()},
+    }
     for name, data in files.items():
         (folder / name).write_bytes(data)
     sources = [os.fspath(folder / name) for name in ("main.c", "kernels.o")]
-    link._zig("cc", "-O1", "-static", "-target", MUSL[target.name], "-o", os.fspath(folder / "main"), *sources,
-              os.fspath(link.SHIM))
+    link._zig(
+        "cc",
+        "-O1",
+        "-static",
+        "-target",
+        MUSL[target.name],
+        "-o",
+        os.fspath(folder / "main"),
+        *sources,
+        os.fspath(link.SHIM),
+    )
     command = [emulator(target.name) or "", *PROCESSOR[target.name], os.fspath(folder / "main")]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=250, check=False)
     assert result.returncode == 0, f"{result.returncode}: {result.stdout}{result.stderr}"
@@ -120,7 +141,8 @@ def test_kernels_compute_the_same_on_arm(
         pytest.skip(f"{EMULATORS[target]} is not installed (Debian: qemu-user-static)")
     random = np.random.default_rng(11)
     inputs = {
-        name: random.normal(0, 2, t.shape).astype(np.float32) if t.dtype == "float32"
+        name: random.normal(0, 2, t.shape).astype(np.float32)
+        if t.dtype == "float32"
         else random.integers(-128, 128, t.shape).astype(np.int8)
         for name, t in model.inputs.items()
     }

@@ -33,8 +33,11 @@ def normal(seed: int, *shape: int, scale: float = 1.0) -> np.ndarray:
 
 
 def check(
-    operator: Operator, inputs: Sequence[np.ndarray], parameters: Sequence[np.ndarray] = (),
-    target: CpuTarget = RUNNABLE[0], tolerance: float = 1e-5,
+    operator: Operator,
+    inputs: Sequence[np.ndarray],
+    parameters: Sequence[np.ndarray] = (),
+    target: CpuTarget = RUNNABLE[0],
+    tolerance: float = 1e-5,
 ) -> None:
     expected = operator.evaluate(*inputs, *parameters)
     actual = run_operator(operator, inputs, parameters, target)
@@ -65,8 +68,14 @@ def test_convolution(data: st.DataObject, target: CpuTarget, seed: int) -> None:
 
 
 @EXAMPLES
-@given(seed=seeds, target=targets, batch=st.integers(1, 4), length=st.integers(1, 90), features=st.integers(1, 150),
-       bias=st.booleans())
+@given(
+    seed=seeds,
+    target=targets,
+    batch=st.integers(1, 4),
+    length=st.integers(1, 90),
+    features=st.integers(1, 150),
+    bias=st.booleans(),
+)
 def test_dense(seed: int, target: CpuTarget, batch: int, length: int, features: int, bias: bool) -> None:
     parameters = [normal(seed + 1, features, length), *([normal(seed + 2, features)] if bias else [])]
     check(Dense(), [normal(seed, batch, length)], parameters, target)
@@ -74,14 +83,24 @@ def test_dense(seed: int, target: CpuTarget, batch: int, length: int, features: 
 
 @EXAMPLES
 @given(
-    seed=seeds, target=targets, size=st.tuples(st.integers(4, 30), st.integers(4, 30)),
-    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)), strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    padding=st.tuples(*[st.integers(0, 2)] * 4), counted=st.booleans(),
+    seed=seeds,
+    target=targets,
+    size=st.tuples(st.integers(4, 30), st.integers(4, 30)),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(*[st.integers(0, 2)] * 4),
+    counted=st.booleans(),
     ceil=st.tuples(st.integers(0, 1), st.integers(0, 1)),
 )
 def test_pools(
-    seed: int, target: CpuTarget, size: tuple[int, int], kernel: tuple[int, int], strides: tuple[int, int],
-    padding: tuple[int, int, int, int], counted: bool, ceil: tuple[int, int],
+    seed: int,
+    target: CpuTarget,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    counted: bool,
+    ceil: tuple[int, int],
 ) -> None:
     padding = tuple(min(amount, extent - 1) for amount, extent in zip(padding, (*kernel, *kernel), strict=True))  # type: ignore[assignment]
     ceil = (ceil[0] if kernel[0] - padding[2] > 1 else 0, ceil[1] if kernel[1] - padding[3] > 1 else 0)
@@ -93,10 +112,26 @@ def test_pools(
 @pytest.mark.parametrize("target", RUNNABLE, ids=lambda target: target.name)
 @pytest.mark.parametrize(
     "operator",
-    [Relu(), Clip(-0.5, 6.0), LeakyRelu(0.1), Sigmoid(), Tanh(), Softmax(), Softmax(1), Scalar("multiply", 0.3),
-     Scalar("subtract", 2.0, reverse=True), Scalar("divide", 7.0), Scalar("divide", 7.0, reverse=True),
-     Scalar("maximum", 0.5), GlobalPool(), GlobalPool("max"), Flatten(), Reshape((15, 28)), Transpose((0, 2, 3, 1)),
-     Pad((1, 2, 0, 3), -1.5)],
+    [
+        Relu(),
+        Clip(-0.5, 6.0),
+        LeakyRelu(0.1),
+        Sigmoid(),
+        Tanh(),
+        Softmax(),
+        Softmax(1),
+        Scalar("multiply", 0.3),
+        Scalar("subtract", 2.0, reverse=True),
+        Scalar("divide", 7.0),
+        Scalar("divide", 7.0, reverse=True),
+        Scalar("maximum", 0.5),
+        GlobalPool(),
+        GlobalPool("max"),
+        Flatten(),
+        Reshape((15, 28)),
+        Transpose((0, 2, 3, 1)),
+        Pad((1, 2, 0, 3), -1.5),
+    ],
     ids=str,
 )
 def test_functions_of_one_tensor(operator: Operator, target: CpuTarget) -> None:

@@ -102,12 +102,19 @@ def test_dense(seed: int, target: CpuTarget, batch: int, length: int, features: 
 
 @EXAMPLES
 @given(
-    seed=seeds, target=targets, size=st.tuples(st.integers(4, 40), st.integers(4, 40)),
-    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)), strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    seed=seeds,
+    target=targets,
+    size=st.tuples(st.integers(4, 40), st.integers(4, 40)),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     padding=st.tuples(*[st.integers(0, 2)] * 4),
 )
 def test_max_pool(
-    seed: int, target: CpuTarget, size: tuple[int, int], kernel: tuple[int, int], strides: tuple[int, int],
+    seed: int,
+    target: CpuTarget,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
     padding: tuple[int, int, int, int],
 ) -> None:
     operator, x = MaxPool(kernel, strides, padding), int8(seed, 2, 3, *size)
@@ -115,8 +122,14 @@ def test_max_pool(
 
 
 @EXAMPLES
-@given(seed=seeds, target=targets, channels=st.integers(1, 40), size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
-       batch=st.sampled_from([1, 2]), block=st.sampled_from([4, 16]))
+@given(
+    seed=seeds,
+    target=targets,
+    channels=st.integers(1, 40),
+    size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    batch=st.sampled_from([1, 2]),
+    block=st.sampled_from([4, 16]),
+)
 def test_pack_and_unpack(
     seed: int, target: CpuTarget, channels: int, size: tuple[int, int], batch: int, block: int
 ) -> None:
@@ -150,19 +163,26 @@ def test_pool_sum(seed: int, target: CpuTarget, size: tuple[int, int]) -> None:
 
 
 @EXAMPLES
-@given(seed=seeds, target=targets, kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-       strides=st.tuples(st.integers(1, 2), st.integers(1, 2)), pad=st.integers(0, 1))
+@given(
+    seed=seeds,
+    target=targets,
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    strides=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    pad=st.integers(0, 1),
+)
 def test_window_sum(seed: int, target: CpuTarget, kernel: tuple[int, int], strides: tuple[int, int], pad: int) -> None:
     operator, x = IntegerWindowSum(kernel, strides, (pad, 0, 0, pad)), int8(seed, 2, 5, 9, 7)
     np.testing.assert_array_equal(run_operator(operator, [x], target=target), operator.evaluate(x))
 
 
 @EXAMPLES
-@given(seed=seeds, target=targets, inverses=st.sampled_from([(1.0,), (63.7,), (0.3, 17.1, 44.9)]),
-       offsets=st.sampled_from([(), (0.449,), (1.0, -1.0, 0.1)]))
-def test_quantize(
-    seed: int, target: CpuTarget, inverses: tuple[float, ...], offsets: tuple[float, ...]
-) -> None:
+@given(
+    seed=seeds,
+    target=targets,
+    inverses=st.sampled_from([(1.0,), (63.7,), (0.3, 17.1, 44.9)]),
+    offsets=st.sampled_from([(), (0.449,), (1.0, -1.0, 0.1)]),
+)
+def test_quantize(seed: int, target: CpuTarget, inverses: tuple[float, ...], offsets: tuple[float, ...]) -> None:
     """Includes exact ties, values beyond the clip, infinities and denormals."""
     operator = Quantize(inverses, offsets)
     x = (np.random.default_rng(seed).normal(0, 100, (2, 3, 9, 50)) / max(inverses)).astype(np.float32)

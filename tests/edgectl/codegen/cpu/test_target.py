@@ -10,8 +10,11 @@ from edgectl.errors import CompileError
 
 def test_named_targets() -> None:
     assert {name: (t.machine, t.elf_machine) for name, t in TARGETS.items()} == {
-        "x86_64": ("x86_64", 62), "x86_64_v3": ("x86_64", 62), "x86_64_v4": ("x86_64", 62),
-        "armv7": ("armv7l", 40), "aarch64": ("aarch64", 183),
+        "x86_64": ("x86_64", 62),
+        "x86_64_v3": ("x86_64", 62),
+        "x86_64_v4": ("x86_64", 62),
+        "armv7": ("armv7l", 40),
+        "aarch64": ("aarch64", 183),
     }
     assert cpu_target("armv7") is TARGETS["armv7"]
     with pytest.raises(CompileError, match=r"unknown CPU target 'riscv'.*armv7"):

@@ -66,7 +66,7 @@ def tiling(call: Call) -> Tiling:
     operator = _attributes(call.operator)
     batch, channels, rows, columns = call.output.shape
     _, group_channels, kernel_rows, kernel_columns = call.inputs[1].shape
-    flat = ((kernel_rows, kernel_columns) == (1, 1) and operator.strides == (1, 1) and not any(operator.padding))
+    flat = (kernel_rows, kernel_columns) == (1, 1) and operator.strides == (1, 1) and not any(operator.padding)
     if flat:
         rows, columns = 1, rows * columns
     lanes, budget = call.target.lanes, _ACCUMULATORS[call.target.vector_registers]
@@ -75,12 +75,25 @@ def tiling(call: Call) -> Tiling:
     tile_channels = _largest_divisor(channels // operator.groups, budget)
     tile_rows = _largest_divisor(rows, budget // tile_channels)
     width = -(-columns // tile_columns) * tile_columns
-    return Tiling(batch, channels, operator.groups, group_channels, (kernel_rows, kernel_columns), rows, columns, width,
-                  tile_channels, tile_rows, tile_columns, flat)
+    return Tiling(
+        batch,
+        channels,
+        operator.groups,
+        group_channels,
+        (kernel_rows, kernel_columns),
+        rows,
+        columns,
+        width,
+        tile_channels,
+        tile_rows,
+        tile_columns,
+        flat,
+    )
 
 
 def _tile_columns(columns: int, lanes: int) -> int:
     """The tile width that wastes the fewest vector lanes; the wider one of two equals, up to two vectors."""
+
     def efficiency(tile: int) -> tuple[float, int]:
         vectors = -(-columns // tile) * max(tile, lanes)
         return columns / vectors, tile
@@ -121,8 +134,11 @@ def _accumulate(call: Call, x: te.Tensor, weight: te.Tensor, operand: str, total
 
     def source(n: Expression, c: Expression, h: Expression, p: Expression, w: Expression) -> Expression:
         if tile.flat:
-            pixel = padded(lambda: x[n, c, te.indexdiv(w, columns), te.indexmod(w, columns)],
-                           ((w, height * columns),), constant(0, x.dtype))
+            pixel = padded(
+                lambda: x[n, c, te.indexdiv(w, columns), te.indexmod(w, columns)],
+                ((w, height * columns),),
+                constant(0, x.dtype),
+            )
         else:
             row, column = h - top, w * stride_columns + p - left
             pixel = padded(lambda: x[n, c, row, column], ((row, height), (column, columns)), constant(0, x.dtype))
@@ -137,9 +153,13 @@ def _accumulate(call: Call, x: te.Tensor, weight: te.Tensor, operand: str, total
 
     def product(n: Expression, o: Expression, y: Expression, w: Expression) -> Expression:
         offset = column * step_columns
-        pixel = image[n, te.indexdiv(o, per_group) * tile.group_channels + channel if tile.groups > 1 else channel,
-                      y * stride_rows + row * step_rows, te.indexmod(offset, stride_columns),
-                      w + te.indexdiv(offset, stride_columns)]
+        pixel = image[
+            n,
+            te.indexdiv(o, per_group) * tile.group_channels + channel if tile.groups > 1 else channel,
+            y * stride_rows + row * step_rows,
+            te.indexmod(offset, stride_columns),
+            w + te.indexdiv(offset, stride_columns),
+        ]
         factor = weight[te.indexdiv(o, tile.tile_channels), channel, row, column, te.indexmod(o, tile.tile_channels)]
         return te.sum(pixel.astype(total) * factor.astype(total), axis=[channel, row, column])
 
@@ -193,8 +213,10 @@ def _schedule(call: Call, schedule: s_tir.Schedule) -> None:
 
 def _split(schedule: s_tir.Schedule, o: object, y: object, x: object, tile: Tiling) -> tuple[list, list]:
     """Outer and inner loops of the register tile."""
-    pairs = [schedule.split(loop, [None, size])
-             for loop, size in ((o, tile.tile_channels), (y, tile.tile_rows), (x, tile.tile_columns))]
+    pairs = [
+        schedule.split(loop, [None, size])
+        for loop, size in ((o, tile.tile_channels), (y, tile.tile_rows), (x, tile.tile_columns))
+    ]
     return [outer for outer, _ in pairs], [inner for _, inner in pairs]
 
 

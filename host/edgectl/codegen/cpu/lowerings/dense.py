@@ -38,7 +38,9 @@ def _dense(call: Call, x: te.Tensor, weight: te.Tensor, *bias: te.Tensor) -> Rea
         (call.output.shape[0], int(weight.shape[0]) * tile),
         lambda n, o: te.sum(
             x[n, k].astype(operand).astype(dtype)
-            * weight[te.indexdiv(o, tile), k, te.indexmod(o, tile)].astype(operand).astype(dtype), axis=k),
+            * weight[te.indexdiv(o, tile), k, te.indexmod(o, tile)].astype(operand).astype(dtype),
+            axis=k,
+        ),
         name="sums",
     )
     return (lambda n, o: sums[n, o] + bias[0][o]) if bias else (lambda n, o: sums[n, o])

@@ -82,4 +82,3 @@ LOWERINGS = {
     IntegerAdd: _elementwise(_add),
     IntegerAffine: _elementwise(_affine, _per_channel),
 }
-

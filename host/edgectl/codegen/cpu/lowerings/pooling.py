@@ -28,8 +28,14 @@ _Combine = Callable[..., Any]
 
 
 def _windows(
-    call: Call, x: te.Tensor, kernel: tuple[int, int], strides: tuple[int, int], padding: Padding, combine: _Combine,
-    fill: Expression, dtype: str,
+    call: Call,
+    x: te.Tensor,
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    padding: Padding,
+    combine: _Combine,
+    fill: Expression,
+    dtype: str,
 ) -> Reader:
     """`combine` over windows of `x`, in `dtype`, with `fill` outside the image."""
     top, left, bottom, right = padding

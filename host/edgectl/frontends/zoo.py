@@ -6,6 +6,7 @@ import difflib
 import functools
 import gzip
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,11 +81,17 @@ def names() -> list[str]:
     return list(entries())
 
 
+def _letters(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower())
+
+
 def find(name: str) -> ZooEntry:
     """The entry of `name`. Raises UnknownModelError with the nearest names."""
     found = entries().get(name)
     if found is None:
-        near = difflib.get_close_matches(name.lower().replace("-", "_"), names(), 3, 0.5)
+        # Most mistakes are of case and separators: compare without them.
+        spelled = {_letters(known): known for known in names()}
+        near = [spelled[match] for match in difflib.get_close_matches(_letters(name), spelled, 3, 0.5)]
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise UnknownModelError(
             f"unknown model '{name}'; {hint}`edgectl models` lists all names; "

@@ -61,6 +61,12 @@ def test_unknown_name_suggests_and_says_how_to_give_a_checkpoint() -> None:
         zoo.load("resnet-18-v1x")
 
 
+@pytest.mark.parametrize("name", ["resnet_18_v1", "resnet_18", "ResNet18", "RESNET-18V1"])
+def test_case_and_separators_do_not_hide_the_nearest_name(name: str) -> None:
+    with pytest.raises(ModelError, match="did you mean resnet18_v"):
+        zoo.load(name)
+
+
 @pytest.mark.parametrize("naming", ["exported", "other instance", "without prefix", "structural"])
 def test_parameters_are_found_under_each_of_gluons_names(naming: str) -> None:
     entry = zoo.find("squeezenet1.1")

@@ -37,7 +37,7 @@ def from_checkpoint(
     text = read_symbol_text(paths.symbol)
     if not parameters_path.exists():
         others = sorted(path.name for path in paths.symbol.parent.glob(f"{Path(paths.prefix).name}-[0-9]*.params"))
-        hint = f"there are {', '.join(others)}: give their epoch" if others else "give the path of a .params file"
+        hint = f"there are {', '.join(others)}: give the path of one" if others else "give the path of a .params file"
         raise ModelError(f"{parameters_path} does not exist; {hint}")
     return from_symbol(text, read_parameters(parameters_path), input_shapes, Path(paths.prefix).name, str(paths.symbol))
 

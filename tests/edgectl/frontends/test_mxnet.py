@@ -63,7 +63,7 @@ def test_either_file_or_the_prefix_and_an_epoch(name: str, tmp_path: Path) -> No
 
 def test_missing_epoch_names_those_there_are(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "copy", SYMBOL, read_parameters(RECORDED / "network-0000.params"), epoch=5)
-    with pytest.raises(ModelError, match=r"copy-0000\.params does not exist; there are copy-0005\.params"):
+    with pytest.raises(ModelError, match=r"copy-0000\.params does not exist; there are copy-0005\.params: give the"):
         from_checkpoint(tmp_path / "copy", input_shapes=SHAPES)
 
 

@@ -33,14 +33,12 @@ class Bundle:
     manifest: Mapping[str, Any]
     members: Mapping[str, bytes]
     digest: str
+    nbytes: int
+    """Size of the file."""
 
     @property
     def plan(self) -> Plan:
         return Plan.from_json(self.members["plan.json"].decode())
-
-    @property
-    def nbytes(self) -> int:
-        return sum(len(data) for data in self.members.values())
 
     def array(self, member: str) -> np.ndarray:
         """A `.npy` member as an array."""
@@ -54,12 +52,13 @@ def read_bundle(source: Path | bytes, maximum_bytes: int = MAXIMUM_BYTES) -> Bun
     more than `maximum_bytes`, and IncompatibleError where its schema is another version's.
     """
     try:
+        nbytes = len(source) if isinstance(source, bytes) else source.stat().st_size
         with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
             entries = archive.infolist()
-            nbytes = sum(entry.file_size for entry in entries)
-            if nbytes > maximum_bytes:
+            unpacked = sum(entry.file_size for entry in entries)
+            if unpacked > maximum_bytes:
                 raise VerificationError(
-                    f"the bundle unpacks to {nbytes} bytes, at most {maximum_bytes} are accepted here; "
+                    f"the bundle unpacks to {unpacked} bytes, at most {maximum_bytes} are accepted here; "
                     "compile a smaller model, or for a smaller batch"
                 )
             if len(entries) > MAXIMUM_MEMBERS:
@@ -95,4 +94,4 @@ def read_bundle(source: Path | bytes, maximum_bytes: int = MAXIMUM_BYTES) -> Bun
             raise VerificationError(
                 f"bundle member '{name}' is damaged: its digest is {digest}, the manifest says {listed[name]}"
             )
-    return Bundle(manifest, members, hashlib.sha256(manifest_bytes).hexdigest())
+    return Bundle(manifest, members, hashlib.sha256(manifest_bytes).hexdigest(), nbytes)

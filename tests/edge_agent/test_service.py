@@ -43,13 +43,14 @@ def test_nothing_is_live_at_first(agent: Board) -> None:
 
 
 def test_an_activated_bundle_serves_and_is_described(agent: Board) -> None:
-    digest = agent.deploy(bundle_bytes("double", bias=1))
+    bundle = bundle_bytes("double", bias=1)
+    digest = agent.deploy(bundle)
     assert agent.service.ready and _result(agent) == 3
     status = agent.service.status()
     assert status["live"] == {
         "model": "double",
         "digest": digest,
-        "bytes": status["live"]["bytes"],
+        "bytes": len(bundle),
         "batch": 1,
         "inputs": [{"name": "data", "shape": [1, 4], "dtype": "float32"}],
         "outputs": [{"name": "result", "shape": [1, 4], "dtype": "float32"}],

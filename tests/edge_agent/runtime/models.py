@@ -112,7 +112,7 @@ def make_bundle(plan: Plan | None = None, members: dict[str, bytes] | None = Non
         },
         **manifest,
     }
-    return Bundle(entries, complete, "0" * 64)
+    return Bundle(entries, complete, "0" * 64, sum(map(len, complete.values())))
 
 
 def npy(array: np.ndarray) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -129,6 +130,19 @@ def test_registered_again_when_the_tracker_restarts(agent: Board) -> None:
         for _ in range(2):
             with _tracker(port) as address:
                 _eventually(lambda address=address: _free(address) == 1)  # type: ignore[misc]
+
+
+def test_an_outage_is_logged_once(agent: Board, caplog: pytest.LogCaptureFixture) -> None:
+    def warnings() -> int:
+        return sum(record.levelno == logging.WARNING for record in caplog.records)
+
+    port = _free_port()
+    with caplog.at_level(logging.DEBUG, "edge_agent.rpc.tracker"), _registered(agent, ("127.0.0.1", port)):
+        _eventually(lambda: len(caplog.records) >= 4)
+        assert warnings() == 1
+        with _tracker(port) as address:
+            _eventually(lambda: _free(address) == 1)
+        _eventually(lambda: warnings() > 1)
 
 
 def test_an_offer_that_is_taken_but_not_used_is_withdrawn(agent: Board) -> None:

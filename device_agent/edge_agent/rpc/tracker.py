@@ -110,16 +110,24 @@ class Registration:
         self._wake.clear()
 
     def _run(self) -> None:
+        told = ""
         while not self._closed:
             tracker = None
             try:
                 tracker = Tracker(self._address, 5.0)
                 tracker.register(self._key, self._host, self._server.port)
+                told = ""
                 logger.info("registered with the tracker at %s:%d as '%s'", *self._address, self._key)
                 while not self._closed:
                     self._offer_once(tracker)
             except (ConnectionClosed, DeadlineError, ProtocolError) as error:
-                logger.warning("the tracker is not there, trying again: %s", error)
+                # Once for each outage: a tracker that stays away must not fill a board's disk.
+                logger.log(
+                    logging.DEBUG if str(error) == told else logging.WARNING,
+                    "the tracker is not there, trying again: %s",
+                    error,
+                )
+                told = str(error)
                 self._pause()
             finally:
                 if tracker is not None:

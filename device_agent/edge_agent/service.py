@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 QUEUE_DEPTH = 32
 MAXIMUM_MODELS = 8
 """Models of RPC sessions that may be loaded at once; the live one has its own place."""
+ACTIVATION_PATIENCE = 60.0
+"""Seconds that an activation waits for one that is under way: deploys at the same time take turns."""
 
 
 @dataclass(frozen=True)
@@ -179,13 +181,13 @@ class Service:
         """Compute the bundle's golden sample. Raises VerificationError where the result differs."""
         self._worker.call(lambda waited: self._guarded(model.loaded.self_test))
 
-    def activate(self, digest: str) -> Activation:
+    def activate(self, digest: str, patience: float = ACTIVATION_PATIENCE) -> Activation:
         """Load a stored bundle, self-test it, and only then make it live; else the previous one stays live.
 
-        Raises BusyError where another activation is under way, VerificationError where the self-test fails, InputError
-        where there is no such bundle.
+        Raises BusyError where another activation is under way for `patience` seconds, VerificationError where the
+        self-test fails, InputError where there is no such bundle.
         """
-        if not self._activating.acquire(blocking=False):
+        if not self._activating.acquire(timeout=patience):
             raise BusyError(f"bundle {self._candidate[:12]} is being activated; try again when that has finished")
         try:
             self._candidate = digest

@@ -179,7 +179,7 @@ def test_an_accelerator_that_does_not_finish_is_reset(agent: Board) -> None:
     assert _result(agent) == 2
 
 
-def test_one_activation_at_a_time(agent: Board) -> None:
+def test_activations_take_turns(agent: Board) -> None:
     first = agent.deploy(bundle_bytes(bias=1))
     second = agent.deploy(bundle_bytes(bias=2))
     agent.runtime.gate.clear()
@@ -192,11 +192,13 @@ def test_one_activation_at_a_time(agent: Board) -> None:
     while not agent.service._activating.locked():
         pass
     with pytest.raises(BusyError, match=f"bundle {first[:12]} is being activated"):
-        agent.service.activate(second)
+        agent.service.activate(second, patience=0.01)
+    waiting = threading.Thread(target=agent.service.activate, args=(second,))
+    waiting.start()
     agent.runtime.gate.set()
-    blocked.join()
-    activating.join()
-    assert _result(agent) == 3
+    for thread in (blocked, activating, waiting):
+        thread.join()
+    assert _result(agent) == 4
 
 
 def test_activating_what_is_not_there(agent: Board) -> None:

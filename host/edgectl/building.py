@@ -24,7 +24,7 @@ from edgectl.codegen.cpu import CONSTANTS_MEMBER, CpuCode, CpuTarget, compile_se
 from edgectl.codegen.partition import AcceleratorStep, CpuStep, Fallback, Partition, partition
 from edgectl.codegen.scheduling import CompiledProgram, make_plan
 from edgectl.codegen.vta.compiler import compile_program
-from edgectl.golden import golden_sample
+from edgectl.golden import golden_sample, program_digests
 from edgectl.graph import Model
 from edgectl.operators.layout import Pack
 from edgectl.quantization.quantizer import quantize
@@ -111,7 +111,14 @@ def _seal(
         for step in parts.steps
     ]
     plan = make_plan(steps, integer, parts.observed)
-    golden, golden_members = golden_sample(integer, list(plan.observed), Pack(board.vta.batch, board.vta.block))
+    pack = Pack(board.vta.batch, board.vta.block)
+    golden, golden_members = golden_sample(integer, list(plan.observed), pack)
+    # Where floats are inside the network, its programs are tested alone too.
+    golden["programs"] = {
+        _member(step.name): program_digests(integer, step, pack)
+        for step in parts.steps
+        if isinstance(step, AcceleratorStep) and not set(step.outputs) <= set(golden["integers"])
+    }
     members = {
         "plan.json": plan.to_json().encode(),
         "kernels.so": code.library,

@@ -14,6 +14,8 @@ from edgectl.errors import UsageError
 from edgectl.graph import Model, Preprocessing
 from edgectl.images import load_images, normalised, resized
 
+CALIBRATION_IMAGES = 512
+"""A few dozen images show a network's ranges; more cost memory and time."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".gif", ".tif", ".tiff")
 REPAIR = "make one with numpy.savez(PATH, x=images, y=labels)"
 
@@ -97,15 +99,23 @@ def _resized_pixels(pixels: np.ndarray, how: Preprocessing) -> np.ndarray:
     return scaled[..., None] if grey else scaled
 
 
-def read_calibration(path: str | os.PathLike[str], model: Model, limit: int | None = None) -> np.ndarray:
-    """Calibration images from a folder of photographs or an .npz file, as the model's input.
+def _spread(count: int, limit: int) -> np.ndarray:
+    """At most `limit` indices, evenly spread over `count`."""
+    return np.unique(np.linspace(0, count - 1, min(count, limit)).astype(np.int64))
+
+
+def read_calibration(path: str | os.PathLike[str], model: Model, limit: int = CALIBRATION_IMAGES) -> np.ndarray:
+    """Calibration images from a folder of photographs or an .npz file, as the model's input; at most `limit`, evenly
+    spread over those that there are.
 
     Raises UsageError where there are none or they are unreadable.
     """
     folder = Path(path)
     if not folder.is_dir():
-        return as_input(read_dataset(path, limit).images, model)
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)[:limit]
+        images = read_dataset(path).images
+        return as_input(images[_spread(len(images), limit)], model)
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    files = [files[index] for index in _spread(len(files), limit)]
     if not files:
         raise UsageError(f"there are no images in {folder} (looked for {', '.join(IMAGE_SUFFIXES)})")
     if model.preprocessing is None:

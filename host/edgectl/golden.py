@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
 
+from edge_agent.runtime.program_test import digest, seeded_inputs
 from edgectl.bundle import array_member
+from edgectl.codegen.partition import AcceleratorStep, unpacked
 from edgectl.graph import Model
 from edgectl.interpreter import interpret
 from edgectl.operators.activation import Clip, Relu
 from edgectl.operators.base import TensorType
-from edgectl.operators.layout import Pack
+from edgectl.operators.layout import Pack, Unpack
 from edgectl.operators.pooling import MaxPool
 from edgectl.operators.quantization import Dequantize, Quantize
 from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Transpose
@@ -44,6 +45,20 @@ def rounded_again(model: Model) -> bool:
     return any(isinstance(node.operator, Quantize) and node.name not in exact for node in model.nodes)
 
 
+def program_digests(model: Model, step: AcceleratorStep, pack: Pack) -> dict[str, str]:
+    """What a program alone must make of `seeded_inputs`: the SHA-256 of each output by name, from the interpreter."""
+    types = model.types()
+    values: dict[str, np.ndarray] = dict(model.parameters)
+    packed_types = {packed_name: pack.infer(types[unpacked(packed_name)]) for packed_name in step.inputs}
+    for name, array in seeded_inputs({name: declared.shape for name, declared in packed_types.items()}).items():
+        values[unpacked(name)] = Unpack(types[unpacked(name)].shape[1]).evaluate(array)
+    nodes = model.producers()
+    for layer in step.layers:
+        node = nodes[layer.name]
+        values[node.name] = node.operator.evaluate(*(values[name] for name in node.inputs))
+    return {name: digest(pack.evaluate(values[unpacked(name)])) for name in step.outputs}
+
+
 def golden_sample(
     model: Model, observed: list[str], pack: Pack, seed: int = 0
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -68,10 +83,8 @@ def golden_sample(
     outputs = interpret(model, inputs, look)
     exact = exact_values(model)
     for name in observed:
-        if name.removesuffix(".packed") not in exact:
-            continue
-        value = values[name] if name in values else pack.evaluate(values[name.removesuffix(".packed")])
-        integers[name] = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        if unpacked(name) in exact:
+            integers[name] = digest(values[name] if name in values else pack.evaluate(values[unpacked(name)]))
     recorded: dict[str, dict[str, Any]] = {}
     rough = rounded_again(model)
     for name, value in outputs.items():

@@ -93,8 +93,11 @@ class Model:
         return replace(self, inputs=inputs)
 
     def rebuilt(self, nodes: Iterable[Node], parameters: Mapping[str, np.ndarray], outputs: tuple[str, ...]) -> Model:
-        """A model of new nodes under the same name, inputs, preprocessing and labels, without unused parameters."""
-        ordered = tuple(nodes)
-        used = {name for node in ordered for name in node.inputs} | set(outputs)
-        kept = {name: array for name, array in parameters.items() if name in used}
-        return replace(self, nodes=ordered, parameters=kept, outputs=outputs)
+        """A model of new nodes under the same name, inputs, preprocessing and labels, without what no output needs."""
+        needed, kept = set(outputs), []
+        for node in reversed(tuple(nodes)):
+            if node.name in needed:
+                needed.update(node.inputs)
+                kept.append(node)
+        used = {name: array for name, array in parameters.items() if name in needed}
+        return replace(self, nodes=tuple(reversed(kept)), parameters=used, outputs=outputs)

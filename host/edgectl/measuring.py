@@ -15,6 +15,10 @@ from edgectl.boards.client import BenchReply
 from edgectl.stages import Stages
 from edgectl.weights import random_banner
 
+BENCH_SECONDS = 60.0
+SLOWEST = 20.0
+"""A measurement's deadline: this long, and so many times what the first inference took for each."""
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -102,7 +106,8 @@ def measure(
     with stages.stage("run"):
         prediction = board.run(image, top)
     with stages.stage("measure"):
-        bench = board.bench(number, repeat, image)
+        deadline = BENCH_SECONDS + SLOWEST * number * repeat * prediction.reply.seconds
+        bench = board.bench(number, repeat, image, deadline)
     live = board.status()["live"]
     return Measurement(
         manifest=manifest,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +13,13 @@ import pytest
 from edge_agent.boards import profile
 from edge_agent.bundle import read_bundle
 from edge_agent.devices import open_accelerator
+from edge_agent.devices.base import LoadedProgram, RunStats
+from edge_agent.devices.sim import Simulator
 from edge_agent.errors import IncompatibleError, VerificationError
 from edge_agent.runtime.executor import LoadedModel, Runtime
 from edgectl.building import Build, build, build_integer
 from edgectl.bundle import write_bundle
+from edgectl.errors import CompileError
 from edgectl.golden import exact_values, rounded_again
 from edgectl.graph import Model, Node
 from edgectl.interpreter import interpret
@@ -149,3 +154,36 @@ def test_a_network_of_dense_layers_alone_runs_on_the_cpu() -> None:
 def test_a_single_pixel_calibrates_on_synthetic_data() -> None:
     net = NetworkBuilder((1, 16, 1, 1))
     load(build(net.model(net.convolution("conv", "data", (16, 16), 1))).data).self_test()
+
+
+def test_a_program_behind_a_float_operator_is_tested_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One unit more in each output hides within a float tolerance; the program's own digests show it."""
+    built = build(NETWORKS["mixed"]())
+    assert built.manifest["golden"]["programs"]
+    tested = {Path(member).stem for member in built.manifest["golden"]["programs"]}
+    loaded = load(built.data)
+    loaded.self_test()
+    run = Simulator.run
+
+    def off_by_one(
+        self: Simulator, program: LoadedProgram, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
+    ) -> RunStats:
+        stats = run(self, program, inputs, outputs)
+        for array in outputs.values() if program.program.name in tested else ():
+            np.add(array, 1, out=array, where=array == 7)
+        return stats
+
+    monkeypatch.setattr(Simulator, "run", off_by_one)
+    with pytest.raises(VerificationError, match=r"program\d+\.vta has SHA-256"):
+        loaded.self_test()
+
+
+def test_exact_networks_need_no_tests_of_programs_alone() -> None:
+    assert build(NETWORKS["residual"]()).manifest["golden"]["programs"] == {}
+
+
+def test_names_that_the_compiler_needs_are_refused() -> None:
+    net = NetworkBuilder((1, 16, 8, 8))
+    name = net.convolution("conv.packed", "data", (16, 16))
+    with pytest.raises(CompileError, match=r"'conv\.packed'; names that end in \.packed"):
+        build(net.model(name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from edge_agent.runtime.compatibility import Processor, check_manifest
 from edge_agent.runtime.kernels import KernelLibrary
 from edge_agent.runtime.memory import allocate_buffers
 from edge_agent.runtime.plan import KernelStep, Plan, ProgramStep
+from edge_agent.runtime.program_test import digest, seeded_inputs
 from edge_agent.vta.counters import Counters
 from edge_agent.vta.program import Program, Role
 from edge_agent.vta.program_file import read_program
@@ -48,6 +48,16 @@ class _Clock:
 _Step = Callable[[_Clock], None]
 
 
+@dataclass(frozen=True)
+class _BoundProgram:
+    """A program on the accelerator, its bundle member, and the plan's buffers that it reads and writes, by tensor."""
+
+    member: str
+    loaded: LoadedProgram
+    inputs: Mapping[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray]
+
+
 class Runtime:
     """Loads bundles for one accelerator and this machine's CPU."""
 
@@ -76,7 +86,7 @@ class LoadedModel:
         self._bundle = bundle
         self._accelerator = accelerator
         self._plan: Plan = bundle.plan
-        self._programs: list[LoadedProgram] = []
+        self._programs: list[_BoundProgram] = []
         self._library: KernelLibrary | None = None
         self._steps: list[_Step] = []
         self._buffers = allocate_buffers(self._plan, bundle.members)
@@ -120,12 +130,13 @@ class LoadedModel:
     def close(self) -> None:
         """Take the programs off the accelerator and unload the kernels. May be called again."""
         self._steps = []
-        programs, self._programs = self._programs, []
         try:
-            for program in programs:
-                self._accelerator.unload(program)
+            while self._programs:
+                self._accelerator.unload(self._programs.pop().loaded)
         finally:
-            if self._library is not None:
+            if self._programs:
+                self.close()
+            elif self._library is not None:
                 self._library.close()
 
     def _prepare(self, step: KernelStep | ProgramStep) -> _Step:
@@ -138,7 +149,7 @@ class LoadedModel:
         inputs = self._bind(program, Role.INPUT, step.inputs)
         outputs = self._bind(program, Role.OUTPUT, step.outputs)
         accelerator, loaded = self._accelerator, self._accelerator.load(program)
-        self._programs.append(loaded)
+        self._programs.append(_BoundProgram(step.program, loaded, inputs, outputs))
 
         def run(clock: _Clock) -> None:
             stats = accelerator.run(loaded, inputs, outputs)
@@ -189,10 +200,27 @@ class LoadedModel:
                 )
         for name, reference in golden["outputs"].items():
             self._compare(name, inference, reference)
+        for member, expected in golden.get("programs", {}).items():
+            self._check_program(member, expected)
+
+    def _check_program(self, member: str, expected: Mapping[str, str]) -> None:
+        """Run a program alone on seeded inputs. Raises VerificationError where an output differs."""
+        program = next((bound for bound in self._programs if bound.member == member), None)
+        if program is None:
+            raise ValueError(f"the plan does not run {member}")
+        for name, array in seeded_inputs({name: array.shape for name, array in program.inputs.items()}).items():
+            np.copyto(program.inputs[name], array, casting="no")
+        self._accelerator.run(program.loaded, program.inputs, program.outputs)
+        for name, wanted in expected.items():
+            actual = digest(program.outputs[name])
+            if actual != wanted:
+                raise VerificationError(
+                    f"self-test: output '{name}' of {member} has SHA-256 {actual}, the interpreter's is {wanted}; "
+                    "program the FPGA again, then deploy again"
+                )
 
     def _digests(self) -> dict[str, str]:
-        buffers = {name: self._buffers[index] for name, index in self._plan.observed.items()}
-        return {name: hashlib.sha256(buffer.data).hexdigest() for name, buffer in buffers.items()}
+        return {name: digest(self._buffers[index]) for name, index in self._plan.observed.items()}
 
     def _compare(self, name: str, inference: Inference, reference: Mapping[str, Any]) -> None:
         """Raises VerificationError where a golden output lies outside its tolerance."""

@@ -145,11 +145,15 @@ class Board:
         return Prediction(best_classes(reply.outputs[manifest["outputs"][0]["name"]], manifest["labels"], top), reply)
 
     def bench(
-        self, number: int = 10, repeat: int = 3, image: str | os.PathLike[str] | np.ndarray | None = None
+        self,
+        number: int = 10,
+        repeat: int = 3,
+        image: str | os.PathLike[str] | np.ndarray | None = None,
+        deadline: float = 600.0,
     ) -> BenchReply:
-        """Time `repeat` rounds of `number` inferences, on an image or on zeros."""
+        """Time `repeat` rounds of `number` inferences, on an image or on zeros, within `deadline` seconds."""
         inputs = None if image is None else model_inputs(self.connection.manifest(), image)
-        return self.connection.bench(number, repeat, inputs)
+        return self.connection.bench(number, repeat, inputs, deadline)
 
     def status(self) -> dict[str, Any]:
         """The agent's status."""

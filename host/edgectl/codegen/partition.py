@@ -9,6 +9,7 @@ import numpy as np
 from edge_agent.vta.config import Config
 from edgectl.codegen.vta.convolution import fits, problem_of
 from edgectl.codegen.vta.layers import Activation, ConvolutionLayer
+from edgectl.errors import CompileError
 from edgectl.graph import Model, Node
 from edgectl.operators.base import TensorType
 from edgectl.operators.integer import IntegerConvolution
@@ -60,9 +61,17 @@ class Partition:
     observed: tuple[str, ...]
 
 
+PACKED = ".packed"
+
+
 def packed(value: str) -> str:
     """The name of `value` in the packed layout."""
-    return f"{value}.packed"
+    return value + PACKED
+
+
+def unpacked(name: str) -> str:
+    """The value that `name`, packed or not, is of."""
+    return name.removesuffix(PACKED)
 
 
 def unsupported(node: Node, model: Model, types: dict[str, TensorType], config: Config) -> str:
@@ -133,6 +142,12 @@ def partition(model: Model, config: Config, across_layers: bool = True) -> Parti
     has stored itself.
     """
     types = model.types()
+    if clash := [name for name in types if name.endswith(PACKED)]:
+        raise CompileError(
+            f"a layer or parameter is called '{clash[0]}'; names that end in {PACKED} are the compiler's own"
+        )
+    if missing := [name for name in model.outputs if name not in model.producers()]:
+        raise CompileError(f"the model's output '{missing[0]}' is no layer's; an output must be computed")
     fallbacks = []
     on_accelerator: set[str] = set()
     for node in model.nodes:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.runtime.program_test import digest, seeded_inputs
+from edge_agent.runtime.program_check import digest, seeded_inputs
 from edgectl.bundle import array_member
 from edgectl.codegen.partition import AcceleratorStep, unpacked
 from edgectl.graph import Model

@@ -17,7 +17,7 @@ from edge_agent.runtime.compatibility import Processor, check_manifest
 from edge_agent.runtime.kernels import KernelLibrary
 from edge_agent.runtime.memory import allocate_buffers
 from edge_agent.runtime.plan import KernelStep, Plan, ProgramStep
-from edge_agent.runtime.program_test import digest, seeded_inputs
+from edge_agent.runtime.program_check import digest, seeded_inputs
 from edge_agent.vta.counters import Counters
 from edge_agent.vta.program import Program, Role
 from edge_agent.vta.program_file import read_program

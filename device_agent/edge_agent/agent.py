@@ -6,6 +6,7 @@ import argparse
 import fcntl
 import ipaddress
 import logging
+import math
 import os
 import secrets
 import shutil
@@ -69,7 +70,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="HOST:PORT",
         help="register with this TVM tracker, under the key's type",
     )
-    parser.add_argument("--idle-timeout", type=float, metavar="SECONDS", help="end after so long without an RPC call")
+    parser.add_argument(
+        "--idle-timeout", type=_seconds, metavar="SECONDS", help="end after so long without an RPC call"
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
     return parser.parse_args(arguments)
 
@@ -78,6 +81,13 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) > MAXIMUM_PORT:
         raise argparse.ArgumentTypeError(f"'{text}' is not a port: 0 to {MAXIMUM_PORT}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds")
+    return seconds
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

@@ -32,7 +32,7 @@ _LOG_LINES = 15
 def state_directory() -> Path:
     """Where the controller keeps state: $EDGECTL_STATE, or the user's state directory."""
     if chosen := os.environ.get("EDGECTL_STATE"):
-        return Path(chosen)
+        return Path(chosen).expanduser()
     return platformdirs.user_state_path("edgectl")
 
 

@@ -245,9 +245,17 @@ def test_sockets_are_not_inherited(agent: Process) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [("--port", "70000"), ("--http-port", "-1"), ("--tracker", "localhost:99999"), ("--tracker", "localhost")],
+    [
+        ("--port", "70000"),
+        ("--http-port", "-1"),
+        ("--tracker", "localhost:99999"),
+        ("--tracker", "localhost"),
+        ("--idle-timeout", "nan"),
+        ("--idle-timeout", "0"),
+        ("--idle-timeout", "soon"),
+    ],
 )
-def test_what_is_no_port_is_a_usage_error(options: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_port_or_time_is_a_usage_error(options: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parse_arguments(["--board", "sim", "--state-dir", "unused", *options])
     assert ended.value.code == 2

@@ -35,7 +35,10 @@ def observe(
     ModelError where the model makes values of them that are not finite.
     """
     if len(model.inputs) != 1:
-        raise UsageError(f"calibration needs a model with one input, '{model.name}' has {sorted(model.inputs)}")
+        raise UsageError(
+            f"'{model.name}' has inputs {sorted(model.inputs)}; only models with one are quantized so far: "
+            "cut it to one, or make the others parameters"
+        )
     if len(images) == 0 or not np.isfinite(images).all():
         raise UsageError("the calibration data is empty or holds values that are not numbers")
     (name,) = model.inputs

@@ -10,7 +10,7 @@ from edge_agent.bundle import read_bundle
 from edgectl.boards.board import Board, bundle_bytes, model_inputs
 from edgectl.boards.choosing import SimulatedChoice, choose
 from edgectl.building import Build, build
-from edgectl.images import DEFAULT_IMAGE, read_pixels
+from edgectl.images import read_pixels
 from edgectl.measuring import Measurement, measure
 from edgectl.sources import Prepared, Source, is_bundle, prepare
 from edgectl.stages import Stages
@@ -20,13 +20,13 @@ from edgectl.tensors import is_tensor_file, read_tensor
 def deploy(
     source: Source | str,
     board: str = "sim",
-    image: str | os.PathLike[str] = DEFAULT_IMAGE,
+    image: str | os.PathLike[str] | None = None,
     number: int = 1,
     repeat: int = 5,
     top: int = 5,
     stages: Stages | None = None,
 ) -> Measurement:
-    """Compile `source` for `board`, upload, activate, self-test, and measure on `image`.
+    """Compile `source` for `board`, upload, activate, self-test, and measure on `image` (see `measure` for None).
 
     `source` may be the name of a model, or the path of a bundle, which is taken as it is. A simulated board is started
     if it does not run, and ended again if anything fails. Raises EdgectlErrors.
@@ -34,10 +34,8 @@ def deploy(
     stages = stages or Stages()
     choice = choose(board)
     # What is wrong with the image must show before the work, and before anything goes live.
-    if is_tensor_file(image):
-        read_tensor(image)
-    else:
-        read_pixels(image)
+    if image is not None:
+        read_tensor(image) if is_tensor_file(image) else read_pixels(image)
     with ExitStack() as stack:
         if isinstance(choice, SimulatedChoice):
             # Compile first: a board must not be started for a model that does not exist.
@@ -58,15 +56,17 @@ def deploy(
 
 
 def _bundle(
-    source: Source | str, board: str, image: str | os.PathLike[str], stages: Stages
+    source: Source | str, board: str, image: str | os.PathLike[str] | None, stages: Stages
 ) -> tuple[bytes, Prepared | None]:
-    """The bundle of `source`, for whose model `image` is an input."""
+    """The bundle of `source`, for whose model `image`, if there is one, is an input."""
     if isinstance(source, str) and is_bundle(source):
         data = bundle_bytes(source)
-        model_inputs(read_bundle(data).manifest, image)
+        if image is not None:
+            model_inputs(read_bundle(data).manifest, image)
         return data, None
     built, prepared = compile_source(Source(source) if isinstance(source, str) else source, board, stages)
-    model_inputs(built.manifest, image)
+    if image is not None:
+        model_inputs(built.manifest, image)
     return built.data, prepared
 
 

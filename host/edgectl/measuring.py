@@ -12,6 +12,7 @@ import numpy as np
 from edgectl.boards.board import Board, Prediction
 from edgectl.boards.choosing import SimulatedChoice
 from edgectl.boards.client import BenchReply
+from edgectl.images import DEFAULT_IMAGE
 from edgectl.stages import Stages
 from edgectl.weights import random_banner
 
@@ -92,7 +93,7 @@ class Measurement:
 
 def measure(
     board: Board,
-    image: str | os.PathLike[str],
+    image: str | os.PathLike[str] | None,
     number: int,
     repeat: int,
     top: int = 5,
@@ -100,11 +101,20 @@ def measure(
     notices: tuple[str, ...] = (),
     banner: str = "",
 ) -> Measurement:
-    """Run what is live on `board` on an image, then `repeat` rounds of `number` inferences."""
+    """Run what is live on `board` on an image, then `repeat` rounds of `number` inferences.
+
+    Without an image: on the photograph that ships, or on zeros, with a notice, where the model takes no photograph.
+    """
     stages = stages or Stages()
     manifest = board.connection.manifest()
+    if image is None and takes_photographs(manifest):
+        image = DEFAULT_IMAGE
     with stages.stage("run"):
-        prediction = board.run(image, top)
+        prediction = Prediction((), board.infer(zeros(manifest))) if image is None else board.run(image, top)
+    if image is None:
+        notices += (
+            "the model takes no photograph as it is: measured on zeros, so there is no prediction; --input gives one",
+        )
     with stages.stage("measure"):
         deadline = BENCH_SECONDS + SLOWEST * number * repeat * prediction.reply.seconds
         bench = board.bench(number, repeat, image, deadline)
@@ -119,13 +129,24 @@ def measure(
         profile=board.profile,
         simulated=board.simulated,
         metrics_url=board.metrics_url,
-        image=os.fspath(image),
+        image="" if image is None else os.fspath(image),
         prediction=prediction,
         bench=bench,
         timings=stages.seconds,
         notices=notices,
         banner=banner or random_weights_banner(manifest),
     )
+
+
+def takes_photographs(manifest: Mapping[str, Any]) -> bool:
+    """Whether a photograph's file can be the input of a model with this manifest."""
+    shape = manifest["inputs"][0]["shape"]
+    return manifest["preprocessing"] is not None and len(manifest["inputs"]) == 1 and shape[1] in (1, 3)
+
+
+def zeros(manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Inputs of zeros."""
+    return {spec["name"]: np.zeros(spec["shape"], spec["dtype"]) for spec in manifest["inputs"]}
 
 
 def random_weights_banner(manifest: Mapping[str, Any]) -> str:

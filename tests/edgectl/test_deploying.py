@@ -9,13 +9,16 @@ import pytest
 
 from edgectl.boards.board import Board
 from edgectl.boards.client import Connection
+from edgectl.building import build
 from edgectl.deploying import compile_source, deploy
 from edgectl.errors import EdgectlError, IncompatibleError, UsageError, VerificationError
 from edgectl.graph import Preprocessing
 from edgectl.images import DEFAULT_IMAGE, load_image
+from edgectl.operators.shape import Flatten
 from edgectl.simulated_board import SimulatedBoard
 from edgectl.sources import Source
 from edgectl.stages import Stages
+from tests.edgectl.quantization.networks import NetworkBuilder
 
 DEMO = "resnet20_cifar10"
 
@@ -94,3 +97,19 @@ def test_the_bundle_says_where_it_came_from() -> None:
     assert build.manifest["board"] == "pynq" and build.manifest["cpu"]["machine"] == "armv7l"
     assert build.manifest["model"]["parameters_sha256"] == prepared.origin["parameters_sha256"]
     assert build.manifest["model"]["calibrated_on"] == "synthetic images"
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_model_that_takes_no_photograph_is_measured_on_zeros(
+    channels: int, session_board: SimulatedBoard, tmp_path: Path
+) -> None:
+    """A checkpoint of one's own deploys in one command, whatever its input is."""
+    net = NetworkBuilder((1, channels, 8, 8))
+    name = net.dense("fc", net.add("flat", Flatten(), net.convolution("conv", "data", (channels, 16))), 1024, 5)
+    path = tmp_path / "own.bundle"
+    path.write_bytes(build(net.model(name)).data)
+    measurement = deploy(str(path))
+    assert measurement.prediction.top == ()
+    assert measurement.per_sample.mean > 0
+    assert any("measured on zeros" in notice for notice in measurement.notices)
+    assert measurement.as_dict()["top"] == [] and measurement.as_dict()["image"] == ""

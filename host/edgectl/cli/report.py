@@ -30,7 +30,8 @@ def show_measurement(measurement: Measurement, next_steps: Sequence[str] = ()) -
         f"  [dim]bundle {measurement.digest[:12]}, {measurement.nbytes / 1e6:.1f} MB[/dim]\n"
     )
     show_warnings(measurement)
-    show_top(measurement.image, measurement.prediction.top)
+    if measurement.prediction.top:
+        show_top(measurement.image, measurement.prediction.top)
     show_latency(measurement)
     show_counters(measurement)
     console.print(f"\nMetrics  {measurement.metrics_url}", markup=False)

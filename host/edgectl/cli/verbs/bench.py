@@ -48,10 +48,9 @@ def bench(
     from edgectl.cli.report import show_measurement, show_warnings
     from edgectl.cli.terminal import print_json, stages
     from edgectl.errors import UsageError
-    from edgectl.images import DEFAULT_IMAGE
     from edgectl.measuring import measure
 
-    image = input or DEFAULT_IMAGE
+    image = input or None
     options = {"weights": weights, "calibration": calibration, "shape": shape, "mean": mean, "std": std, "seed": seed}
     with stages() as progress:
         if model:

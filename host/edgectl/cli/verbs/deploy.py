@@ -45,7 +45,6 @@ def deploy(
     from edgectl.cli.report import show_measurement, show_warnings
     from edgectl.cli.terminal import print_json, stages
     from edgectl.deploying import deploy as deploy_model
-    from edgectl.images import DEFAULT_IMAGE
 
     source = source_or_bundle(
         model,
@@ -59,7 +58,7 @@ def deploy(
         seed=seed,
     )
     with stages() as progress:
-        measurement = deploy_model(source, board, input or DEFAULT_IMAGE, top=top, stages=progress)
+        measurement = deploy_model(source, board, input or None, top=top, stages=progress)
     if json:
         show_warnings(measurement)
         print_json(measurement.as_dict())

@@ -19,11 +19,10 @@ import typer
 
 from edge_agent.errors import AgentError
 from edge_agent.version import VERSION
-from edgectl.cli import verbs
+from edgectl.cli import INTERRUPTED, verbs
 from edgectl.cli.terminal import failure
 from edgectl.errors import EdgectlError, UsageError
 
-INTERRUPTED = 130
 AGENT_EXIT_CODES = {
     "incompatible": 4,
     "program": 4,

@@ -239,3 +239,18 @@ def test_a_board_that_is_not_there(edgectl: Edgectl, own_board: SimulatedBoard) 
     for verb in ("run", "bench", "status"):
         result = edgectl(verb)
         assert (result.code, result.out) == (3, "") and "edgectl deploy MODEL" in result.err
+
+
+def test_ctrl_c_while_the_command_line_is_imported() -> None:
+    code = (
+        "import builtins, edgectl.cli\n"
+        "real = builtins.__import__\n"
+        "def interrupted(name, *rest):\n"
+        "    if name.startswith('typer'): raise KeyboardInterrupt\n"
+        "    return real(name, *rest)\n"
+        "builtins.__import__ = interrupted\n"
+        "edgectl.cli.main()\n"
+    )
+    process = spawn("status", code=code, stderr=subprocess.PIPE, text=True)
+    assert process.communicate(timeout=60)[1] == "error: interrupted\n"
+    assert process.returncode == 130

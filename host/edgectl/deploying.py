@@ -6,8 +6,7 @@ import os
 from contextlib import ExitStack
 
 from edge_agent.boards import profile
-from edge_agent.bundle import read_bundle
-from edgectl.boards.board import Board, bundle_bytes, model_inputs
+from edgectl.boards.board import Board, Built, model_inputs, open_bundle
 from edgectl.boards.choosing import SimulatedChoice, choose
 from edgectl.building import Build, build
 from edgectl.images import read_pixels
@@ -57,17 +56,16 @@ def deploy(
 
 def _bundle(
     source: Source | str, board: str, image: str | os.PathLike[str] | None, stages: Stages
-) -> tuple[bytes, Prepared | None]:
+) -> tuple[Built, Prepared | None]:
     """The bundle of `source`, for whose model `image`, if there is one, is an input."""
+    bundle: Built
     if isinstance(source, str) and is_bundle(source):
-        data = bundle_bytes(source)
-        if image is not None:
-            model_inputs(read_bundle(data).manifest, image)
-        return data, None
-    built, prepared = compile_source(Source(source) if isinstance(source, str) else source, board, stages)
+        bundle, prepared = open_bundle(source), None
+    else:
+        bundle, prepared = compile_source(Source(source) if isinstance(source, str) else source, board, stages)
     if image is not None:
-        model_inputs(built.manifest, image)
-    return built.data, prepared
+        model_inputs(bundle.manifest, image)
+    return bundle, prepared
 
 
 def compile_source(source: Source, board: str, stages: Stages) -> tuple[Build, Prepared]:

@@ -39,9 +39,9 @@ def exact_values(model: Model) -> set[str]:
     return exact
 
 
-def rounded_again(model: Model) -> bool:
-    """Whether the network quantizes a float that processors may compute differently."""
-    exact = exact_values(model)
+def rounded_again(model: Model, exact: set[str] | None = None) -> bool:
+    """Whether the network quantizes a float that processors may compute differently. `exact`: its exact values."""
+    exact = exact_values(model) if exact is None else exact
     return any(isinstance(node.operator, Quantize) and node.name not in exact for node in model.nodes)
 
 
@@ -75,18 +75,14 @@ def golden_sample(
         members[f"golden/input_{len(members)}.npy"] = array_member(inputs[name])
     input_members = dict(zip(inputs, list(members), strict=True))
     integers: dict[str, str] = {}
-
-    def look(name: str, array: np.ndarray) -> None:
-        values[name] = array
-
     values.update(inputs)
-    outputs = interpret(model, inputs, look)
+    outputs = interpret(model, inputs, values.__setitem__)
     exact = exact_values(model)
     for name in observed:
         if unpacked(name) in exact:
             integers[name] = digest(values[name] if name in values else pack.evaluate(values[unpacked(name)]))
     recorded: dict[str, dict[str, Any]] = {}
-    rough = rounded_again(model)
+    rough = rounded_again(model, exact)
     for name, value in outputs.items():
         member = f"golden/output_{len(recorded)}.npy"
         members[member] = array_member(value)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgectl.boards.board import Board, Prediction
+from edgectl.boards.board import Board, Prediction, best_of, model_inputs
 from edgectl.boards.choosing import SimulatedChoice
 from edgectl.boards.client import BenchReply
 from edgectl.images import DEFAULT_IMAGE
@@ -109,15 +109,16 @@ def measure(
     manifest = board.connection.manifest()
     if image is None and takes_photographs(manifest):
         image = DEFAULT_IMAGE
+    inputs = zeros(manifest) if image is None else model_inputs(manifest, image)
     with stages.stage("run"):
-        prediction = Prediction((), board.infer(zeros(manifest))) if image is None else board.run(image, top)
+        reply = board.infer(inputs)
     if image is None:
         notices += (
             "the model takes no photograph as it is: measured on zeros, so there is no prediction; --input gives one",
         )
     with stages.stage("measure"):
-        deadline = BENCH_SECONDS + SLOWEST * number * repeat * prediction.reply.seconds
-        bench = board.bench(number, repeat, image, deadline)
+        deadline = BENCH_SECONDS + SLOWEST * number * repeat * reply.seconds
+        bench = board.connection.bench(number, repeat, inputs, deadline)
     live = board.status()["live"]
     return Measurement(
         manifest=manifest,
@@ -130,7 +131,7 @@ def measure(
         simulated=board.simulated,
         metrics_url=board.metrics_url,
         image="" if image is None else os.fspath(image),
-        prediction=prediction,
+        prediction=Prediction(() if image is None else best_of(reply, manifest, top), reply),
         bench=bench,
         timings=stages.seconds,
         notices=notices,

@@ -33,6 +33,10 @@ class Built(Protocol):
     def data(self) -> bytes:
         """The bundle's bytes."""
 
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """The manifest inside."""
+
 
 Bundle = Built | bytes | str | os.PathLike[str]
 """A built bundle, its bytes, or its file."""
@@ -116,17 +120,17 @@ class Board:
 
         Raises IncompatibleError, before anything is sent, where the bundle is for another kind of board.
         """
-        data = bundle_bytes(bundle)
-        self.check_fits(data)
-        return self.connection.upload(data, progress)
+        opened = open_bundle(bundle)
+        self.check_fits(opened.manifest)
+        return self.connection.upload(opened.data, progress)
 
-    def check_fits(self, data: bytes) -> None:
-        """Raise IncompatibleError, naming both values and the repair, where a bundle's bytes are not for this board."""
+    def check_fits(self, manifest: Mapping[str, Any]) -> None:
+        """Raise IncompatibleError, naming both values and the repair, where a bundle is not for this board."""
         board = self.status_at_connect
         info = AcceleratorInfo(self.profile, board["config"], frozenset(board["features"]), 0)
         processor = Processor(board["cpu"]["machine"], frozenset(board["cpu"]["flags"]))
         try:
-            check_manifest(read_bundle(data).manifest, info, processor, self.profile)
+            check_manifest(manifest, info, processor, self.profile)
         except AgentIncompatibleError as error:
             raise IncompatibleError(str(error)) from error
 
@@ -142,7 +146,7 @@ class Board:
         """The live model's best classes for a photograph's file, or for a preprocessed float32 (1, C, H, W) array."""
         manifest = self.connection.manifest()
         reply = self.infer(model_inputs(manifest, image))
-        return Prediction(best_classes(reply.outputs[manifest["outputs"][0]["name"]], manifest["labels"], top), reply)
+        return Prediction(best_of(reply, manifest, top), reply)
 
     def bench(
         self,
@@ -160,23 +164,30 @@ class Board:
         return self.connection.status()
 
 
-def bundle_bytes(bundle: Bundle) -> bytes:
-    """The bytes of a bundle, checked. Raises UsageError (no such file), VerificationError (damaged), IncompatibleError
-    (another version's)."""
+@dataclass(frozen=True)
+class OpenedBundle:
+    """A bundle from a file or from its bytes, verified."""
+
+    data: bytes
+    manifest: Mapping[str, Any]
+
+
+def open_bundle(bundle: Bundle) -> Built:
+    """A bundle with its manifest; what is not built here is verified. Raises UsageError (no such file),
+    VerificationError (damaged), IncompatibleError (another version's)."""
     if isinstance(bundle, str | os.PathLike):
         try:
             bundle = Path(bundle).read_bytes()
         except OSError as error:
             raise UsageError(f"cannot read bundle {os.fspath(bundle)!r}: {error.strerror}") from error
     if not isinstance(bundle, bytes):
-        return bundle.data
+        return bundle
     try:
-        read_bundle(bundle)
+        return OpenedBundle(bundle, read_bundle(bundle).manifest)
     except AgentIncompatibleError as error:
         raise IncompatibleError(str(error)) from error
     except AgentError as error:
         raise VerificationError(str(error)) from error
-    return bundle
 
 
 def model_inputs(manifest: Mapping[str, Any], image: str | os.PathLike[str] | np.ndarray) -> dict[str, np.ndarray]:
@@ -216,6 +227,11 @@ def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(
         entry["resize"], tuple(entry["crop"]), tuple(entry["mean"]), tuple(entry["std"]), entry["channel_order"]
     )
+
+
+def best_of(reply: InferenceReply, manifest: Mapping[str, Any], top: int) -> tuple[Score, ...]:
+    """The best classes of a reply: of the model's first output."""
+    return best_classes(reply.outputs[manifest["outputs"][0]["name"]], manifest["labels"], top)
 
 
 def best_classes(output: np.ndarray, labels: list[str], top: int = 5) -> tuple[Score, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_agent.bundle import read_bundle
-from edgectl.boards.board import Board, best_classes, bundle_bytes, model_inputs, preprocessing_of
+from edgectl.boards.board import Board, best_classes, model_inputs, open_bundle, preprocessing_of
 from edgectl.building import Build
 from edgectl.bundle import write_bundle
 from edgectl.errors import (
@@ -82,15 +82,17 @@ def test_a_model_without_preprocessing_or_with_two_inputs_takes_no_photograph() 
 
 
 def test_bundles_as_a_build_as_bytes_and_as_a_file(demo_build: Build, demo_bundle: Path) -> None:
-    assert bundle_bytes(demo_build) == bundle_bytes(demo_build.data) == bundle_bytes(demo_bundle) == demo_build.data
-    assert bundle_bytes(str(demo_bundle)) == demo_build.data
+    for form in (demo_build, demo_build.data, demo_bundle, str(demo_bundle)):
+        opened = open_bundle(form)
+        assert opened.data == demo_build.data
+        assert opened.manifest == demo_build.manifest
 
 
 def test_bad_bundles(tmp_path: Path, demo_build: Build) -> None:
     with pytest.raises(UsageError, match="No such file"):
-        bundle_bytes(tmp_path / "none.bundle")
+        open_bundle(tmp_path / "none.bundle")
     with pytest.raises(VerificationError, match="damaged"):
-        bundle_bytes(demo_build.data[:-100])
+        open_bundle(demo_build.data[:-100])
 
 
 def test_a_board_that_it_started_ends_with_a_failure(own_board: SimulatedBoard) -> None:

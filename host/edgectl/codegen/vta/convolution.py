@@ -164,24 +164,21 @@ class ConvolutionEmitter:
         self._store(tile, acc)
 
     def _reset(self, span: Span) -> None:
-        dimensions = (Dimension(span[1] - span[0], 1, 0, 0),)
-        for nest in nests(_divided(dimensions[0]), Base(span[0], 0, 0), self._config):
-            gemm = Gemm(
-                reset=True,
-                uop_bgn=0,
-                uop_end=0,
-                iter_out=nest.outer.extent,
-                iter_in=nest.inner.extent,
-                dst_factor_out=nest.outer.dst,
-                dst_factor_in=nest.inner.dst,
-            )
-            self._assembler.gemm(gemm, nest.micro_ops, span)
+        self._gemm(_divided(Dimension(span[1] - span[0], 1, 0, 0)), Base(span[0], 0, 0), span)
 
-    def _gemm(self, dimensions: tuple[Dimension, ...], base: Base, acc: Span, inp: Span, wgt: Span) -> None:
+    def _gemm(
+        self,
+        dimensions: tuple[Dimension, ...],
+        base: Base,
+        acc: Span,
+        inp: Span | None = None,
+        wgt: Span | None = None,
+    ) -> None:
+        """Accumulate products over `dimensions`; without operands, reset what they walk."""
         for nest in nests(dimensions, base, self._config):
             outer, inner = nest.outer, nest.inner
             gemm = Gemm(
-                reset=False,
+                reset=inp is None and wgt is None,
                 uop_bgn=0,
                 uop_end=0,
                 iter_out=outer.extent,
@@ -197,16 +194,13 @@ class ConvolutionEmitter:
 
     def _add_residual(self, tile: Tile, span: Span) -> None:
         """ACC = residual << residual_shift: a GEMM with an identity block, then the rest of the shift."""
-        layer, problem = self._layer, self._problem
+        layer = self._layer
         assert self._residual is not None
-        base = self._buffers.residual
-        height, width = problem.out_size
+        base, pixels, width = self._buffers.residual, tile.height * tile.width, self._problem.out_size[1]
         for block in range(tile.blocks):
-            row = ((tile.n * problem.out_blocks + tile.outs[0] + block) * height + tile.rows[0]) * width + tile.columns[
-                0
-            ]
+            first = self._first_pixel(tile, block)
             self._assembler.load(
-                Memory.INP, self._residual, base + block * tile.height * tile.width, row, tile.height, tile.width, width
+                Memory.INP, self._residual, base + block * pixels, first, tile.height, tile.width, width
             )
         dimensions = _divided(Dimension(tile.elements, 1, 1, 0))
         self._gemm(
@@ -343,16 +337,22 @@ class ConvolutionEmitter:
             )
             self._assembler.alu(alu, nest.micro_ops, span)
 
-    def _store(self, tile: Tile, acc: int) -> None:
+    def _first_pixel(self, tile: Tile, block: int) -> int:
+        """The DRAM element of the tile's first pixel in its block `block`; a residual lies as the output does."""
         height, width = self._problem.out_size
-        first = (tile.n * self._problem.out_blocks + tile.outs[0]) * height
+        plane = tile.n * self._problem.out_blocks + tile.outs[0] + block
+        return (plane * height + tile.rows[0]) * width + tile.columns[0]
+
+    def _store(self, tile: Tile, acc: int) -> None:
         pixels = tile.height * tile.width
-        if (tile.height, tile.width) == (height, width):
-            self._assembler.store(self._out, acc, first * width, 1, tile.blocks * pixels, tile.blocks * pixels)
+        if (tile.height, tile.width) == self._problem.out_size:
+            elements = tile.blocks * pixels
+            self._assembler.store(self._out, acc, self._first_pixel(tile, 0), 1, elements, elements)
             return
+        width = self._problem.out_size[1]
         for block in range(tile.blocks):
-            row = (first + block * height + tile.rows[0]) * width + tile.columns[0]
-            self._assembler.store(self._out, acc + block * pixels, row, tile.height, tile.width, width)
+            first = self._first_pixel(tile, block)
+            self._assembler.store(self._out, acc + block * pixels, first, tile.height, tile.width, width)
 
 
 def _divided(dimension: Dimension) -> tuple[Dimension, ...]:

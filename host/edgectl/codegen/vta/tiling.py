@@ -19,8 +19,6 @@ CYCLES_PER_LOAD = 70
 """Issue and latency of one DMA transfer: about 30 + 40 cycles."""
 CYCLES_PER_TILE = 200
 """Instruction issue and loop re-entry of one tile's GEMM and ALU instructions, roughly."""
-
-
 CYCLES_PER_MICRO_OP = 40
 """Weight of a micro-op: far above its one cycle of loading, since layers share UOP memory."""
 FINALISTS = 200

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edge_agent.boards import BoardProfile, profile
 from edge_agent.bundle import read_bundle
 from edge_agent.runtime.compatibility import AGENT_PROTOCOL
+from edge_agent.runtime.plan import ProgramStep
 from edge_agent.version import VERSION
 from edge_agent.vta.counters import Counters
 from edge_agent.vta.features import PROGRAM_ACROSS_LAYERS
 from edge_agent.vta.program import Program
-from edge_agent.vta.program_file import write_program
+from edge_agent.vta.program_file import read_program, write_program
 from edge_agent.vta.timing import predict
 from edge_agent.vta.verify import verify
 from edgectl.bounds import layer_bounds, network_bound
+from edgectl.build_cache import BuildCache, build_key
 from edgectl.bundle import write_bundle
-from edgectl.codegen.cpu import CONSTANTS_MEMBER, CpuCode, CpuTarget, compile_segments, cpu_target
 from edgectl.codegen.partition import AcceleratorStep, CpuStep, Fallback, Partition, partition
-from edgectl.codegen.scheduling import CompiledProgram, make_plan
 from edgectl.codegen.vta.compiler import compile_program
 from edgectl.golden import golden_sample, program_digests
 from edgectl.graph import Model
@@ -30,17 +32,41 @@ from edgectl.operators.layout import Pack
 from edgectl.quantization.quantizer import quantize
 from edgectl.stages import Stages
 
+# What imports TVM is imported where it is used: a bundle from the cache is there sooner than TVM.
+if TYPE_CHECKING:
+    from edgectl.codegen.cpu import CpuCode, CpuTarget
+
 
 @dataclass(frozen=True)
 class Build:
-    """A built bundle: its bytes and digest, its manifest, and the integer Model and VTA programs it came from."""
+    """A built bundle: its bytes and digest, its manifest, and the integer Model and VTA programs it came from.
+
+    `unchanged_since` is when it was built, where it was taken from the cache; `notices` are for the user.
+    """
 
     data: bytes
     digest: str
     manifest: Mapping[str, Any]
-    integer_model: Model
-    programs: tuple[Program, ...]
-    fallbacks: tuple[Fallback, ...]
+    quantized: Callable[[], Model] = field(repr=False)
+    unchanged_since: datetime | None = None
+    notices: tuple[str, ...] = ()
+
+    @cached_property
+    def integer_model(self) -> Model:
+        """The integer Model: quantized again, when it is asked for, where the bundle was taken from the cache."""
+        return self.quantized()
+
+    @cached_property
+    def programs(self) -> tuple[Program, ...]:
+        """The VTA programs in the bundle, in order of execution."""
+        bundle = read_bundle(self.data)
+        steps = [step for step in bundle.plan.steps if isinstance(step, ProgramStep)]
+        return tuple(read_program(bundle.members[step.program]) for step in steps)
+
+    @property
+    def fallbacks(self) -> tuple[Fallback, ...]:
+        """The convolutions that run on the CPU, and why."""
+        return tuple(Fallback(**entry) for entry in self.manifest["layers"]["cpu_convolutions"])
 
     @property
     def counters(self) -> Counters:
@@ -54,17 +80,40 @@ def build(
     calibration: np.ndarray | None = None,
     origin: Mapping[str, Any] | None = None,
     stages: Stages | None = None,
+    cache: BuildCache | None = None,
 ) -> Build:
     """Quantize and compile `model` for a board. `origin` says where it came from, for the manifest.
 
-    `calibration` is float32 (N, C, H, W), preprocessed; None: synthetic images. Raises CompileError where the model
-    cannot be compiled for the board, UsageError where the calibration data does not fit it.
+    `calibration` is float32 (N, C, H, W), preprocessed; None: synthetic images. With a `cache`, what was built before
+    from the same is taken from there, and what is built is kept there. Raises CompileError where the model cannot be
+    compiled for the board, UsageError where the calibration data does not fit it.
     """
     stages = stages or Stages()
-    with stages.stage("quantize"):
-        integer = quantize(model, calibration, stages.progress)
+    target = profile(board) if isinstance(board, str) else board
     calibrated = {"calibrated_on": "synthetic images" if calibration is None else f"{len(calibration)} images"}
-    return build_integer(integer, board, {**(origin or {}), **calibrated}, stages)
+    origin = {**(origin or {}), **calibrated}
+    # All that build_integer is told besides: being one mapping, none can be missing from the key.
+    options: dict[str, Any] = {}
+
+    def compiled() -> Build:
+        with stages.stage("quantize"):
+            integer = quantize(model, calibration, stages.progress)
+        return build_integer(integer, target, origin, stages, **options)
+
+    if cache is None:
+        return compiled()
+    with stages.stage("look in the cache"):
+        key = build_key(model, calibration, target, origin, options)
+        entry, damaged = cache.find(key)
+        if entry is not None:
+            stages.remark(f"unchanged since {entry.built:%Y-%m-%d %H:%M}, taken from the cache")
+            sealed = read_bundle(entry.data)
+            again = partial(quantize, model, calibration)
+            return Build(entry.data, sealed.digest, sealed.manifest, again, entry.built)
+    built = compiled()
+    with stages.stage("keep in the cache"):
+        not_kept = cache.keep(key, built.data)
+    return replace(built, notices=tuple(filter(None, (damaged, not_kept))))
 
 
 def build_integer(
@@ -74,6 +123,8 @@ def build_integer(
     stages: Stages | None = None,
 ) -> Build:
     """Compile an integer Model for a board: see `build`."""
+    from edgectl.codegen.cpu import compile_segments, cpu_target
+
     stages = stages or Stages()
     target = profile(board) if isinstance(board, str) else board
     config = target.vta
@@ -92,7 +143,7 @@ def build_integer(
     with stages.stage("seal"):
         data = _seal(integer, target, parts, programs, code, cpu, origin or {})
         sealed = read_bundle(data)
-    return Build(data, sealed.digest, sealed.manifest, integer, tuple(programs.values()), parts.fallbacks)
+    return Build(data, sealed.digest, sealed.manifest, lambda: integer)
 
 
 def _seal(
@@ -105,6 +156,9 @@ def _seal(
     origin: Mapping[str, Any],
 ) -> bytes:
     """The bundle's bytes."""
+    from edgectl.codegen.cpu import CONSTANTS_MEMBER
+    from edgectl.codegen.scheduling import CompiledProgram, make_plan
+
     remaining = iter(code.fragments)
     steps = [
         next(remaining) if isinstance(step, CpuStep) else CompiledProgram(_member(step.name), programs[step.name])

@@ -13,9 +13,10 @@ Announce = Callable[[str, float | None], None]
 class Stages:
     """`seconds` collects each finished stage's wall time, in order."""
 
-    def __init__(self, announce: Announce | None = None) -> None:
+    def __init__(self, announce: Announce | None = None, remark: Callable[[str], None] | None = None) -> None:
         self.seconds: dict[str, float] = {}
         self._announce = announce
+        self._remark = remark
         self._current = ""
 
     @contextmanager
@@ -27,6 +28,11 @@ class Stages:
         begin = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+    def remark(self, text: str) -> None:
+        """What came of the current stage, for people."""
+        if self._remark is not None:
+            self._remark(text)
 
     def progress(self, done: int, total: int) -> None:
         """How far the current stage is."""

@@ -101,7 +101,7 @@ def stages() -> Iterator[Stages]:
     with Progress(*columns, console=console) as progress:
         view = _View(progress)
         try:
-            yield Stages(view.announce)
+            yield Stages(view.announce, view.remark)
             view.finish()
         except BaseException:
             view.abandon()
@@ -143,6 +143,10 @@ class _View:
         elif self._task is not None and (fraction >= 1 or time.monotonic() - self._shown > 0.05):
             self._shown = time.monotonic()
             self._progress.update(self._task, total=1.0, completed=min(fraction, 0.999))
+
+    def remark(self, text: str) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, description=f"{self._name}: {text}")
 
     def finish(self) -> None:
         if self._task is not None:

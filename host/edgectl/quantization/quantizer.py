@@ -9,7 +9,7 @@ import numpy as np
 from edgectl.graph import Model
 from edgectl.quantization.calibration import observe, synthetic_images
 from edgectl.quantization.folding import fold_batch_norm
-from edgectl.quantization.rewrite import Rewriter
+from edgectl.quantization.rewrite import rewrite
 
 
 def quantize(
@@ -23,4 +23,4 @@ def quantize(
     if calibration is None:
         (only,) = list(folded.inputs.values())[:1]
         calibration = synthetic_images(model.preprocessing, only.shape)
-    return Rewriter(folded, observe(folded, calibration, progress)).run()
+    return rewrite(folded, observe(folded, calibration, progress))

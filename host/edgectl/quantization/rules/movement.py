@@ -1,0 +1,36 @@
+"""Operators that only move or select values: the scale stays."""
+
+from __future__ import annotations
+
+from edgectl.graph import Node
+from edgectl.operators.quantization import Requantize
+from edgectl.quantization.builder import MAXIMUM_SHIFT, Form, IntegerModelBuilder
+from edgectl.quantization.scales import power_of_two_ratio
+
+
+def same_scale(builder: IntegerModelBuilder, node: Node) -> bool:
+    if not builder.is_integer(node.inputs[0]):
+        return False
+    x = builder.as_int8(node.inputs[0])
+    builder.int8[node.name] = Form(builder.emit(node.name, node.operator, (x.name,), node.label), x.scale)
+    return True
+
+
+def concatenate(builder: IntegerModelBuilder, node: Node) -> bool:
+    """Parts are shifted to the coarsest scale."""
+    if not all(builder.is_integer(name) for name in node.inputs):
+        return False
+    forms = [builder.as_int8(name) for name in node.inputs]
+    coarsest = max(form.scale for form in forms)
+    shifts = [power_of_two_ratio(coarsest, form.scale) for form in forms]
+    if any(shift is None or shift > MAXIMUM_SHIFT for shift in shifts):
+        return False
+    parts = []
+    for number, (form, shift) in enumerate(zip(forms, shifts, strict=True)):
+        parts.append(
+            form.name
+            if not shift
+            else builder.emit(builder.derived(node.name, f"part{number}"), Requantize(shift), (form.name,), node.label)
+        )
+    builder.int8[node.name] = Form(builder.emit(node.name, node.operator, tuple(parts), node.label), coarsest)
+    return True

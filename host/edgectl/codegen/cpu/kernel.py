@@ -111,12 +111,18 @@ def build_function(kernel: Kernel, name: str) -> tvm.tirx.PrimFunc:
         raise CompileError(f"layer '{', '.join(kernel.layers)}': {error}") from error
     function = te.create_prim_func([*tensors, result]).with_attr("global_symbol", name).with_attr("tirx.noalias", True)
     schedule = s_tir.Schedule(tvm.IRModule({"main": function}))
-    first = kernel.members[0]
+    leader = _leader(kernel)
     try:
-        first.lowering.schedule(first.call, schedule)
+        leader.lowering.schedule(leader.call, schedule)
     except (RuntimeError, ValueError) as error:
-        raise CompileError(f"layer '{first.node.label}': TVM cannot schedule {kernel.kind}: {error}") from error
+        raise CompileError(f"layer '{leader.node.label}': TVM cannot schedule {kernel.kind}: {error}") from error
     return schedule.mod["main"]
+
+
+def _leader(kernel: Kernel) -> Member:
+    """The member that orders the loops: the last one that moves values, else the first. None moves a reduction's."""
+    moving = [member for member in kernel.members if member.lowering.pattern is Pattern.INJECTIVE]
+    return moving[-1] if moving else kernel.members[0]
 
 
 def _lower(member: Member, kernel: Kernel, tensors: list[te.Tensor], values: list[Reader]) -> Reader:

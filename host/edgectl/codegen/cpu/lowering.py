@@ -30,7 +30,7 @@ class Pattern(Enum):
     ELEMENTWISE = "elementwise"
     """Output element i needs element i of each input (NumPy broadcasting). Fuses behind anything of its shape."""
     INJECTIVE = "injective"
-    """Each output element is one input element from elsewhere. Fuses behind elementwise and injective operators."""
+    """Each output element is made of few input elements from elsewhere. Fuses behind anything but a reduction."""
     REDUCTION = "reduction"
     """Output elements combine many input elements; begins a kernel."""
 
@@ -56,7 +56,7 @@ class Prepare(Protocol):
 
 
 class Schedule(Protocol):
-    """Orders the loops of a kernel that begins with this operator."""
+    """Orders the loops of a kernel that begins with this operator, or whose last injective operator it is."""
 
     def __call__(self, call: Call, schedule: s_tir.Schedule) -> None: ...
 

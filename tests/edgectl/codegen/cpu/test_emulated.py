@@ -18,11 +18,26 @@ from edge_agent.runtime.plan import Buffer
 from edgectl.codegen.cpu import TARGETS, CpuCode, CpuTarget, compile_segments, compiler, link
 from edgectl.graph import Model
 from edgectl.interpreter import interpret
+from edgectl.operators.patches import PackPatches
+from edgectl.operators.planes import JoinPlanes
+from edgectl.operators.quantization import Dequantize, Quantize
 from tests.edgectl.codegen.cpu.test_compiler import back, front, residual_network
+from tests.edgectl.codegen.cpu.test_layout_operators import chain
 
 EMULATORS = {"armv7": "qemu-arm", "aarch64": "qemu-aarch64"}
 MUSL = {"armv7": "arm-linux-musleabihf", "aarch64": "aarch64-linux-musl"}
 PROCESSOR = {"armv7": ["-cpu", "cortex-a9"], "aarch64": []}
+MODELS = (
+    front(64),
+    back(),
+    residual_network(),
+    chain(
+        np.zeros((1, 3, 64, 60), np.float32),
+        Quantize((40.0, 41.0, 42.0), (0.1, 0.2, 0.3)),
+        PackPatches(1, 16, patch=(2, 2), steps=(2, 2), padding=(4, 3), grid=(35, 33)),
+    ),
+    chain(np.zeros((4, 1, 2, 1, 1, 1, 16), np.int8), JoinPlanes(20, flat=True), Dequantize(0.37)),
+)
 
 PRELUDE = """
 #include <stdint.h>
@@ -133,7 +148,7 @@ def emulate(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", EMULATORS)
-@pytest.mark.parametrize("model", [front(64), back(), residual_network()], ids=lambda model: model.name)
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_kernels_compute_the_same_on_arm(
     model: Model, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

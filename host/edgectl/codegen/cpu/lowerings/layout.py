@@ -80,25 +80,40 @@ def _pad(call: Call, x: Reader) -> Reader:
     return read
 
 
-def _pack(call: Call, x: Reader) -> Reader:
-    assert isinstance(call.operator, Pack)
-    batch, block, channels = call.operator.batch, call.operator.block, call.inputs[0].shape[1]
+def tiles(x: Reader, shape: Sequence[int], batch: int, block: int, dtype: str) -> Reader:
+    """operators.layout.to_tiles of a tensor of `shape`."""
+    channels = shape[1]
 
     def read(*indices: Expression) -> Expression:
         outer, blocks, row, column, sample, lane = indices
         channel, image = blocks * block + lane, outer * batch + sample
+        pixel = (row, column) if len(shape) == 4 else ()
         if channels % block == 0:
-            return x(image, channel, row, column)
-        return padded(lambda: x(image, channel, row, column), ((channel, channels),), constant(0, "int8"))
+            return x(image, channel, *pixel)
+        return padded(lambda: x(image, channel, *pixel), ((channel, channels),), constant(0, dtype))
 
     return read
 
 
+def from_tiles(x: Reader, batch: int, block: int) -> Reader:
+    """operators.layout.from_tiles of tiles (batch, block)."""
+
+    def read(n: Expression, c: Expression, *pixel: Expression) -> Expression:
+        row, column = pixel or (0, 0)
+        return x(
+            te.indexdiv(n, batch), te.indexdiv(c, block), row, column, te.indexmod(n, batch), te.indexmod(c, block)
+        )
+
+    return read
+
+
+def _pack(call: Call, x: Reader) -> Reader:
+    assert isinstance(call.operator, Pack)
+    return tiles(x, call.inputs[0].shape, call.operator.batch, call.operator.block, call.output.dtype)
+
+
 def _unpack(call: Call, x: Reader) -> Reader:
-    batch, block = call.inputs[0].shape[4:]
-    return lambda n, c, row, column: x(
-        te.indexdiv(n, batch), te.indexdiv(c, block), row, column, te.indexmod(n, batch), te.indexmod(c, block)
-    )
+    return from_tiles(x, *call.inputs[0].shape[4:])
 
 
 def _injective(compute: Callable[..., Reader]) -> Lowering:

@@ -31,6 +31,8 @@ class PackPatches(Operator):
         require(len(x.shape) == 4 and x.dtype == "int8", f"{self.kind} needs int8 NCHW, got {x}")
         positive = (self.batch, self.block, *self.patch, *self.steps, *self.grid)
         require(min(positive) > 0 and min(self.padding) >= 0, f"{self} is no grid of patches")
+        seen = all(extent > outside for extent, outside in zip(self.extents(), self.padding, strict=True))
+        require(seen, f"{self} covers nothing but padding")
         n, c = x.shape[:2]
         require(n % self.batch == 0, f"{self.kind}: {n} samples do not divide by {self.batch}")
         return TensorType((n // self.batch, self.blocks(c), *self.grid, self.batch, self.block), "int8")
@@ -48,9 +50,9 @@ class PackPatches(Operator):
 
     def evaluate(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
         n, c = x.shape[:2]
-        covered = np.zeros((n, c, *self.extents()), x.dtype)
-        inside = x[:, :, : max(0, covered.shape[2] - self.padding[0]), : max(0, covered.shape[3] - self.padding[1])]
-        top, left = self.padding
+        (rows, columns), (top, left) = self.extents(), self.padding
+        covered = np.zeros((n, c, rows, columns), x.dtype)
+        inside = x[:, :, : rows - top, : columns - left]
         covered[:, :, top : top + inside.shape[2], left : left + inside.shape[3]] = inside
         patches = windows(covered, self.patch, self.steps).transpose(0, 2, 3, 4, 5, 1).reshape(n, *self.grid, -1)
         lanes = np.zeros((n, *self.grid, self.blocks(c) * self.block), x.dtype)

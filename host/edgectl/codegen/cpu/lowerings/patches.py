@@ -21,25 +21,25 @@ def _pack(call: Call, x: Reader) -> Reader:
     batch, channels, height, width = call.inputs[0].shape
     top, left = operator.padding
 
-    def pixel(n: Expression, step: Expression, row: Expression, c: Expression, column: Expression) -> Expression:
-        h, w = step * step_rows + row - top, column - left
-        return padded(lambda: x(n, c, h, w), ((h, height), (w, width)), zero)
+    def pixel(n: Expression, step: Expression, row: Expression, c: Expression, w: Expression) -> Expression:
+        h = step * step_rows + row - top
+        return padded(lambda: x(n, c, h, w), ((h, height),), zero)
 
-    shape = (batch, operator.grid[0], patch_rows, channels, operator.extents()[1])
-    rows = te.compute(shape, pixel, name="rows")
+    rows = te.compute((batch, operator.grid[0], patch_rows, channels, width), pixel, name="rows")
 
     def read(*indices: Expression) -> Expression:
         outer, blocks, row, column, sample, lane = indices
         channel = blocks * operator.block + lane
         position = te.indexdiv(channel, channels)
-        value = rows[
+        w = column * step_columns + te.indexmod(position, patch_columns) - left
+        place = (
             outer * operator.batch + sample,
             row,
             te.indexdiv(position, patch_columns),
             te.indexmod(channel, channels),
-            column * step_columns + te.indexmod(position, patch_columns),
-        ]
-        return te.if_then_else(channel < channels * patch_rows * patch_columns, value, zero)
+            w,
+        )
+        return padded(lambda: rows[place], ((channel, channels * patch_rows * patch_columns), (w, width)), zero)
 
     return read
 
@@ -50,21 +50,41 @@ def _schedule(call: Call, schedule: s_tir.Schedule) -> None:
     outer, blocks, row, column, sample, lane = schedule.get_loops(output)
     schedule.reorder(outer, row, blocks, column, sample, lane)
     schedule.compute_at(rows, row, preserve_unit_loops=True)
+    _vectorize(schedule, schedule.get_loops(rows)[-1], call.target.vector_bytes)
     if call.output.shape[1] <= _UNROLLED_BLOCKS:
         schedule.unroll(blocks)
     schedule.unroll(lane)
-    _peel_padding(call, schedule, schedule.get_loops(rows)[-1])
+    first, last = _inside(call)
+    _partition(schedule, column, (first, last - first, call.output.shape[3] - last))
 
 
-def _peel_padding(call: Call, schedule: s_tir.Schedule, columns: s_tir.schedule.LoopRV) -> None:
-    """Padding left and right gets loops of its own: between them no column is tested, and LLVM vectorises."""
-    operator, width = _attributes(call), call.inputs[0].shape[3]
-    extent = operator.extents()[1]
-    left = min(operator.padding[1], extent)
-    inside = min(width, extent - left)
-    parts = [part for part in (left, inside, extent - left - inside) if part > 0]
-    if len(parts) > 1:
-        schedule.loop_partition(columns, [*parts[:-1], None])
+def _vectorize(schedule: s_tir.Schedule, loop: s_tir.schedule.LoopRV, lanes: int) -> None:
+    """In whole vectors, and the rest one by one.
+
+    LLVM itself makes no vectors of floating point for NEON, which takes denormal numbers for zero.
+    """
+    extent = int(schedule.get(loop).extent)
+    if extent >= lanes:
+        whole, *_ = _partition(schedule, loop, (extent // lanes * lanes, extent % lanes))
+        _, inner = schedule.split(whole, [None, lanes])
+        schedule.vectorize(inner)
+
+
+def _inside(call: Call) -> tuple[int, int]:
+    """The columns of patches [first, last) that lie between the image's left and right edge: they need no test."""
+    operator, columns = _attributes(call), call.output.shape[3]
+    left, step = operator.padding[1], operator.steps[1]
+    first = min(-(-left // step), columns)
+    last = (call.inputs[0].shape[3] + left - operator.patch[1]) // step + 1
+    return first, max(first, min(last, columns))
+
+
+def _partition(
+    schedule: s_tir.Schedule, loop: s_tir.schedule.LoopRV, extents: tuple[int, ...]
+) -> list[s_tir.schedule.LoopRV]:
+    """The loop as consecutive ones of those extents; none of extent 0."""
+    some = [extent for extent in extents if extent]
+    return schedule.loop_partition(loop, [*some[:-1], None]) if len(some) > 1 else [loop]
 
 
 def _attributes(call: Call) -> PackPatches:

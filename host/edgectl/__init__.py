@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgectl.boards.board import Board as Board
+    from edgectl.build_cache import BuildCache as BuildCache
     from edgectl.building import Build as Build
     from edgectl.building import build as build
     from edgectl.building import build_integer as build_integer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "Board": ("edgectl.boards.board", "Board"),
     "Build": ("edgectl.building", "Build"),
+    "BuildCache": ("edgectl.build_cache", "BuildCache"),
     "Model": ("edgectl.graph", "Model"),
     "Source": ("edgectl.sources", "Source"),
     "build": ("edgectl.building", "build"),

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 
 from edge_agent.boards import BoardProfile
 from edge_agent.runtime.cpu import processor_flags, this_machine
 from edge_agent.version import VERSION
 from edgectl.errors import EdgectlError
-from edgectl.files import atomic_file
+from edgectl.files import atomic_file, cache_folder
 from edgectl.graph import Model
 
 MAXIMUM_BYTES = 2 << 30
@@ -34,6 +33,9 @@ SOURCE_SUFFIXES = (".py", ".c", ".json")
 TOOLS = ("apache-tvm", "apache-tvm-ffi", "ziglang", "numpy")
 """The distributions that take part in a build: code generation, linking, arithmetic."""
 SUFFIX = ".bundle"
+DIGEST_BYTES = hashlib.sha256().digest_size
+"""An entry is the digest of a bundle, and the bundle."""
+NOT_KEPT = "the bundle was not kept in the cache of builds"
 
 
 def build_key(
@@ -107,7 +109,7 @@ def sources_digest() -> str:
     digest = hashlib.sha256()
     for package in PACKAGES:
         folder = Path(str(resources.files(package)))
-        for path in sorted(path for path in folder.rglob("*") if path.suffix in SOURCE_SUFFIXES):
+        for path in sorted(path for path in folder.rglob("*") if path.suffix in SOURCE_SUFFIXES and path.is_file()):
             content = path.read_bytes()
             digest.update(f"{package}/{path.relative_to(folder)} {len(content)}\n".encode() + content)
     return digest.hexdigest()
@@ -136,21 +138,21 @@ class BuildCache:
     @staticmethod
     def from_environment() -> BuildCache:
         """In EDGECTL_CACHE (default: the user's cache directory)."""
-        folder = os.environ.get("EDGECTL_CACHE") or platformdirs.user_cache_dir("edgectl")
-        return BuildCache(Path(folder).expanduser() / "builds")
+        return BuildCache(cache_folder() / "builds")
 
     def find(self, key: str) -> tuple[Entry | None, str]:
-        """The entry of `key`, if there is a sound one; and a notice for the user, if there is a damaged one."""
+        """The entry of `key`, if there is a sound one; and a notice for the user, if there is a damaged one.
+
+        Of a folder that cannot be used, `keep` tells.
+        """
         path = self._path(key)
         try:
             self._require_own()
             with path.open("rb") as file:
                 content, built = file.read(), os.fstat(file.fileno()).st_mtime_ns
-        except FileNotFoundError:
+        except (OSError, EdgectlError):
             return None, ""
-        except OSError as error:
-            return None, f"the cache of builds was not used: cannot read {path}: {error.strerror or error}"
-        digest, data = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        digest, data = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
         if hashlib.sha256(data).digest() != digest:
             return None, f"the cached bundle {path} is damaged: compiled again, and replaced"
         # Another process may have removed it since.
@@ -164,7 +166,7 @@ class BuildCache:
         Nothing is stored where the sources have changed since this process began: it may have imported some before.
         """
         if sources_digest() != SOURCES_DIGEST:
-            return "the bundle was not kept in the cache of builds: edgectl's sources changed while it ran"
+            return f"{NOT_KEPT}: edgectl's sources changed while it ran"
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._require_own()
@@ -172,19 +174,22 @@ class BuildCache:
                 file.write(hashlib.sha256(data).digest())
                 file.write(data)
             self._evict()
-        except (OSError, EdgectlError) as error:
-            return f"the bundle was not kept in the cache of builds: {error}"
+        except OSError as error:
+            return f"{NOT_KEPT}: {self.folder}: {error.strerror or error}; set EDGECTL_CACHE to a folder of your own"
+        except EdgectlError as error:
+            return f"{NOT_KEPT}: {error}"
         return ""
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{SUFFIX}"
 
     def _require_own(self) -> None:
-        """Raise PermissionError where somebody else could put code into the folder, which boards would run."""
+        """Raise EdgectlError where somebody else could put code into the folder, which boards would run."""
         status = self.folder.stat()
         if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise PermissionError(
-                0, f"others can write to {self.folder}; run chmod go-w on it, or set EDGECTL_CACHE to a folder of yours"
+            raise EdgectlError(
+                f"others can write to {self.folder}; run `chmod go-w {self.folder}` if it is yours, or set "
+                "EDGECTL_CACHE to a folder of your own"
             )
 
     def _evict(self) -> None:
@@ -204,7 +209,3 @@ class BuildCache:
                 break
             path.unlink(missing_ok=True)
             total -= size
-
-
-_DIGEST_BYTES = hashlib.sha256().digest_size
-"""An entry is the digest of a bundle, and the bundle."""

@@ -19,13 +19,13 @@ from edge_agent.vta.counters import Counters
 from edge_agent.vta.features import PROGRAM_ACROSS_LAYERS
 from edge_agent.vta.program import Program
 from edge_agent.vta.program_file import read_program, write_program
-from edge_agent.vta.timing import predict
 from edge_agent.vta.verify import verify
 from edgectl.bounds import layer_bounds, network_bound
 from edgectl.build_cache import BuildCache, build_key
 from edgectl.bundle import write_bundle
 from edgectl.codegen.partition import AcceleratorStep, CpuStep, Fallback, Partition, partition
 from edgectl.codegen.vta.compiler import compile_program
+from edgectl.cpu_estimate import predict_inference
 from edgectl.golden import golden_sample, program_digests
 from edgectl.graph import Model
 from edgectl.operators.layout import Pack
@@ -50,6 +50,18 @@ class Build:
     quantized: Callable[[], Model] = field(repr=False)
     unchanged_since: datetime | None = None
     notices: tuple[str, ...] = ()
+
+    @property
+    def cached(self) -> bool:
+        """Whether the bundle was taken from the cache."""
+        return self.unchanged_since is not None
+
+    @property
+    def how_made(self) -> str:
+        """Where the bundle comes from, for people."""
+        if self.unchanged_since is None:
+            return "compiled"
+        return f"unchanged since {self.unchanged_since:%Y-%m-%d %H:%M}, taken from the cache"
 
     @cached_property
     def integer_model(self) -> Model:
@@ -106,10 +118,11 @@ def build(
         key = build_key(model, calibration, target, origin, options)
         entry, damaged = cache.find(key)
         if entry is not None:
-            stages.remark(f"unchanged since {entry.built:%Y-%m-%d %H:%M}, taken from the cache")
             sealed = read_bundle(entry.data)
             again = partial(quantize, model, calibration)
-            return Build(entry.data, sealed.digest, sealed.manifest, again, entry.built)
+            found = Build(entry.data, sealed.digest, sealed.manifest, again, entry.built)
+            stages.remark(found.how_made)
+            return found
     built = compiled()
     with stages.stage("keep in the cache"):
         not_kept = cache.keep(key, built.data)
@@ -181,8 +194,6 @@ def _seal(
         **golden_members,
     }
     types = integer.types()
-    timings = [predict(program, board.bus_bytes) for program in programs.values()]
-    cycles = sum(timing.cycles for timing in timings)
     on_vta = [layer.name for program in programs.values() for layer in program.layers]
     bounds = layer_bounds(integer, on_vta, board.vta)
     manifest = {
@@ -202,7 +213,7 @@ def _seal(
             "cpu_convolutions": [asdict(fallback) for fallback in parts.fallbacks],
         },
         "counters": sum((program.counters for program in programs.values()), Counters()).as_dict(),
-        "predicted": {"vta_cycles": cycles, "clock_hz": board.clock_hz, "vta_seconds": cycles / board.clock_hz},
+        "predicted": predict_inference(integer, parts.steps, programs, board).as_dict(),
         "bounds": {
             "network": network_bound(integer, bounds).as_dict(),
             "layers": {name: bound.as_dict() for name, bound in bounds.items()},

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 
 from edge_agent.boards import profile
 from edgectl.boards.board import Board, Built, model_inputs, open_bundle
 from edgectl.boards.choosing import SimulatedChoice, choose
+from edgectl.build_cache import BuildCache
 from edgectl.building import Build, build
 from edgectl.images import read_pixels
 from edgectl.measuring import Measurement, measure
@@ -24,8 +26,10 @@ def deploy(
     repeat: int = 5,
     top: int = 5,
     stages: Stages | None = None,
+    cache: BuildCache | None = None,
 ) -> Measurement:
-    """Compile `source` for `board`, upload, activate, self-test, and measure on `image` (see `measure` for None).
+    """Compile `source` for `board` (with a `cache`, unless that was done before), upload, activate, self-test, and
+    measure on `image` (see `measure` for None).
 
     `source` may be the name of a model, or the path of a bundle, which is taken as it is. A simulated board is started
     if it does not run, and ended again if anything fails. Raises EdgectlErrors.
@@ -38,39 +42,47 @@ def deploy(
     with ExitStack() as stack:
         if isinstance(choice, SimulatedChoice):
             # Compile first: a board must not be started for a model that does not exist.
-            bundle, prepared = _bundle(source, choice.simulated.profile, image, stages)
+            bundle, prepared = _bundle(source, choice.simulated.profile, image, stages, cache)
             with stages.stage("start the board"):
                 opened = stack.enter_context(Board(board))
         else:
             with stages.stage("connect"):
                 opened = stack.enter_context(Board(board))
-            bundle, prepared = _bundle(source, opened.profile, image, stages)
+            bundle, prepared = _bundle(source, opened.profile, image, stages, cache)
         with stages.stage("upload"):
             digest = opened.upload(bundle, stages.progress)
         with stages.stage("activate and self-test"):
             opened.connection.activate(digest)
         notices = prepared.notices if prepared else ()
         banner = prepared.weights.banner if prepared else ""
-        return measure(opened, image, number, repeat, top, stages, notices, banner)
+        measurement = measure(opened, image, number, repeat, top, stages, notices, banner)
+        return replace(measurement, cached=isinstance(bundle, Build) and bundle.cached)
 
 
 def _bundle(
-    source: Source | str, board: str, image: str | os.PathLike[str] | None, stages: Stages
+    source: Source | str,
+    board: str,
+    image: str | os.PathLike[str] | None,
+    stages: Stages,
+    cache: BuildCache | None,
 ) -> tuple[Built, Prepared | None]:
     """The bundle of `source`, for whose model `image`, if there is one, is an input."""
     bundle: Built
     if isinstance(source, str) and is_bundle(source):
         bundle, prepared = open_bundle(source), None
     else:
-        bundle, prepared = compile_source(Source(source) if isinstance(source, str) else source, board, stages)
+        bundle, prepared = compile_source(Source(source) if isinstance(source, str) else source, board, stages, cache)
     if image is not None:
         model_inputs(bundle.manifest, image)
     return bundle, prepared
 
 
-def compile_source(source: Source, board: str, stages: Stages) -> tuple[Build, Prepared]:
-    """Import and build `source` for the kind of board called `board`."""
+def compile_source(
+    source: Source, board: str, stages: Stages, cache: BuildCache | None = None
+) -> tuple[Build, Prepared]:
+    """Import and build `source` for the kind of board called `board`, and what to know of both."""
     with stages.stage("import"):
         prepared = prepare(source, simulated=profile(board).accelerator == "sim")
         calibration = prepared.calibration(source.calibration)
-    return build(prepared.model, board, calibration, prepared.origin, stages), prepared
+    built = build(prepared.model, board, calibration, prepared.origin, stages, cache)
+    return built, replace(prepared, notices=(*prepared.notices, *built.notices))

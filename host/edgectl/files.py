@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import platformdirs
+
 from edgectl.errors import EdgectlError
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -21,6 +23,11 @@ def is_archive(path: str | os.PathLike[str]) -> bool:
     """
     with open(path, "rb") as file:
         return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+
+
+def cache_folder() -> Path:
+    """The folder of what can be had again: EDGECTL_CACHE, or the user's cache directory."""
+    return Path(os.environ.get("EDGECTL_CACHE") or platformdirs.user_cache_dir("edgectl")).expanduser()
 
 
 def _umask() -> int:

@@ -54,6 +54,8 @@ class Measurement:
     timings: Mapping[str, float]
     notices: tuple[str, ...] = ()
     banner: str = ""
+    cached: bool = False
+    """Whether the bundle was compiled before, and taken from the cache of builds now."""
 
     @property
     def batch(self) -> int:
@@ -74,6 +76,7 @@ class Measurement:
             "weights": {**self.manifest["model"].get("weights", {}), "banner": self.banner},
             "board": {"name": self.board, "profile": self.profile, "simulated": self.simulated},
             "bundle": {"digest": self.digest, "bytes": self.nbytes},
+            "cached": self.cached,
             "batch": self.batch,
             "image": self.image,
             "timings": dict(self.timings),

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
 from edgectl.download import Downloader
 from edgectl.errors import EdgectlError, ModelError, UnreachableError, UsageError, VerificationError
-from edgectl.files import atomic_file
+from edgectl.files import atomic_file, cache_folder
 from edgectl.frontends import zoo
 from edgectl.frontends.torchvision_weights import gluon_parameters
 from edgectl.graph import Model
@@ -51,8 +50,7 @@ class WeightsStore:
     @staticmethod
     def from_environment() -> WeightsStore:
         """EDGECTL_CACHE is the cache folder (default: the user's cache directory), EDGECTL_MIRROR a base URL."""
-        folder = os.environ.get("EDGECTL_CACHE") or platformdirs.user_cache_dir("edgectl")
-        return _store(Path(folder).expanduser() / "weights", os.environ.get("EDGECTL_MIRROR", ""))
+        return _store(cache_folder() / "weights", os.environ.get("EDGECTL_MIRROR", ""))
 
     def fetch(self, entry: zoo.ZooEntry) -> tuple[dict[str, np.ndarray], str]:
         """Parameters of `entry` and the URL that they came from, Gluon's store first.

@@ -11,6 +11,7 @@ import typer
 from edgectl.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgectl.build_cache import BuildCache
     from edgectl.sources import Source
 
 ModelArgument = Annotated[
@@ -31,6 +32,7 @@ StdOption = Annotated[str, typer.Option("--std", help="Per-channel standard devi
 LabelsOption = Annotated[str, typer.Option("--labels", help="A text file with one class name per line.")]
 BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Samples per inference.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of random weights.")]
+NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="Compile even what is unchanged, and do not keep it.")]
 InputOption = Annotated[
     str, typer.Option("--input", help="A photograph, or a tensor in FILE.npy (default: the cat that ships).")
 ]
@@ -64,6 +66,13 @@ def label_lines(path: str) -> tuple[str, ...]:
         return tuple(Path(path).read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read --labels {path}: {error}") from error
+
+
+def cache_unless(unwanted: bool) -> BuildCache | None:
+    """The user's cache of builds, unless it is `unwanted`."""
+    from edgectl.build_cache import BuildCache
+
+    return None if unwanted else BuildCache.from_environment()
 
 
 def source_of(

@@ -55,10 +55,12 @@ def test_deploy(edgectl: Edgectl, session_board: SimulatedBoard, demo_build: Bui
     check_measurement(document, demo_build)
     assert list(document["timings"]) == [
         "import",
+        "look in the cache",
         "quantize",
         "compile for VTA",
         "compile for the CPU",
         "seal",
+        "keep in the cache",
         "start the board",
         "upload",
         "activate and self-test",

@@ -12,11 +12,13 @@ from edgectl.cli.options import (
     InputOption,
     JsonOption,
     MeanOption,
+    NoCacheOption,
     SeedOption,
     ShapeOption,
     StdOption,
     TopOption,
     WeightsOption,
+    cache_unless,
     refuse_without_model,
     source_or_bundle,
 )
@@ -36,6 +38,7 @@ def bench(
     std: StdOption = "",
     seed: SeedOption = 0,
     top: TopOption = 5,
+    no_cache: NoCacheOption = False,
     json: JsonOption = False,
 ) -> None:
     """Measure repeated inference: latency per sample, VTA counters.
@@ -57,7 +60,7 @@ def bench(
             from edgectl.deploying import deploy
 
             source = source_or_bundle(model, **options, batch=batch or 1)
-            measurement = deploy(source, board, image, number, repeat, top, progress)
+            measurement = deploy(source, board, image, number, repeat, top, progress, cache_unless(no_cache))
         else:
             refuse_without_model(**options)
             with Board(board, start=False) as opened:

@@ -14,10 +14,12 @@ from edgectl.cli.options import (
     LabelsOption,
     MeanOption,
     ModelArgument,
+    NoCacheOption,
     SeedOption,
     ShapeOption,
     StdOption,
     WeightsOption,
+    cache_unless,
     source_of,
 )
 
@@ -35,6 +37,7 @@ def compile(
     labels: LabelsOption = "",
     seed: SeedOption = 0,
     report: Annotated[str, typer.Option("--report", help="Also write `edgectl report`'s page to this file.")] = "",
+    no_cache: NoCacheOption = False,
     json: JsonOption = False,
 ) -> None:
     """Compile a model for a kind of board, to a bundle in a file.
@@ -61,23 +64,25 @@ def compile(
         raise UsageError(f"--report {report} is a folder; give the path of a file")
     source = source_of(model, weights, calibration, shape, mean, std, labels, batch, seed)
     with terminal.stages() as progress:
-        build, prepared = compile_source(source, kind, progress)
-    path = Path(output or f"{build.integer_model.name}.bundle")
+        build, prepared = compile_source(source, kind, progress, cache_unless(no_cache))
+    manifest = build.manifest
+    name = manifest["model"]["name"]
+    path = Path(output or f"{name}.bundle")
     with atomic_file(path) as file:
         file.write(build.data)
     if report:
         write_page(figures_of(read_bundle(build.data)), Path(report))
-    manifest = build.manifest
     terminal.notices(prepared.notices)
     terminal.banner(prepared.weights.banner)
     if json:
         terminal.print_json(
             {
-                "model": manifest["model"]["name"],
+                "model": name,
                 "weights": {**manifest["model"]["weights"], "banner": prepared.weights.banner},
                 "board": kind,
                 "output": str(path),
                 "bundle": {"digest": build.digest, "bytes": len(build.data)},
+                "cached": build.cached,
                 "timings": progress.seconds,
                 "counters": manifest["counters"],
                 "predicted": manifest["predicted"],
@@ -88,8 +93,8 @@ def compile(
         return
     console = terminal.output()
     console.print(
-        f"{path}: {build.integer_model.name} for {kind}, {len(build.data) / 1e6:.1f} MB, digest {build.digest[:12]}, "
-        f"compiled in {sum(progress.seconds.values()):.1f} s"
+        f"{path}: {name} for {kind}, {len(build.data) / 1e6:.1f} MB, digest {build.digest[:12]}, "
+        f"{build.how_made} in {sum(progress.seconds.values()):.1f} s"
     )
     console.print(
         f"{len(manifest['layers']['vta'])} layers on VTA in {len(build.programs)} program"

@@ -11,11 +11,13 @@ from edgectl.cli.options import (
     LabelsOption,
     MeanOption,
     ModelArgument,
+    NoCacheOption,
     SeedOption,
     ShapeOption,
     StdOption,
     TopOption,
     WeightsOption,
+    cache_unless,
     source_or_bundle,
 )
 
@@ -33,6 +35,7 @@ def deploy(
     labels: LabelsOption = "",
     seed: SeedOption = 0,
     top: TopOption = 5,
+    no_cache: NoCacheOption = False,
     json: JsonOption = False,
 ) -> None:
     """Compile a model, put it on a board, check it, run a photograph.
@@ -58,7 +61,7 @@ def deploy(
         seed=seed,
     )
     with stages() as progress:
-        measurement = deploy_model(source, board, input or None, top=top, stages=progress)
+        measurement = deploy_model(source, board, input or None, top=top, stages=progress, cache=cache_unless(no_cache))
     if json:
         show_warnings(measurement)
         print_json(measurement.as_dict())

@@ -14,7 +14,8 @@ from edge_agent.vta.features import FEATURES
 
 @dataclass(frozen=True)
 class BoardProfile:
-    """A kind of board. `accelerator` is the file in devices/ that drives it, `cpu` the kernels' target.
+    """A kind of board. `accelerator` is the file in devices/ that drives it, `cpu` the kernels' target, `processor` the
+    description of the real board's CPU by which its time is predicted.
 
     `config` and `isa` (the VTA hardware version) name what its bitstream implements, `features` what that does beyond
     the portable rules. `clock_hz` is the fabric's clock, `bus_bytes` the width of its memory port; `memory_bytes` is
@@ -30,6 +31,7 @@ class BoardProfile:
     bus_bytes: int
     features: frozenset[str]
     cpu: str
+    processor: str
     memory_bytes: int
     dma_limit_bytes: int
     sources: str

@@ -25,7 +25,7 @@ from edgectl.files import atomic_file, cache_folder
 from edgectl.graph import Model
 
 MAXIMUM_BYTES = 2 << 30
-"""All entries together: about 180 of ResNet-18's bundles (12 MB), more than one works with, and little of a disk."""
+"""All entries together: about 200 of ResNet-18's bundles (10 MB), more than one works with, and little of a disk."""
 STALE_SECONDS = 24 * 3600.0
 """Unfinished files that are older were left by a process that was killed: nobody writes a bundle for a day."""
 PACKAGES = ("edgectl", "edge_agent", "edge_bitstreams")

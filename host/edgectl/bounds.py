@@ -12,8 +12,9 @@ import numpy as np
 from edge_agent.vta.config import Config
 from edge_agent.vta.timing import ALU_CYCLES, GEMM_CYCLES
 from edgectl.graph import Model, Node
-from edgectl.operators.base import TensorType
+from edgectl.operators.base import TensorType, window_output
 from edgectl.operators.integer import IntegerConvolution, IntegerDense
+from edgectl.operators.pooling import MaxPool
 
 RESIDUAL = 3
 """The operand of an IntegerConvolution that is its residual."""
@@ -62,41 +63,64 @@ class Bound:
         return cls(**{name: int(document[name]) for name in asdict(cls())})
 
 
-def layer_bounds(model: Model, layers: Sequence[str], config: Config) -> dict[str, Bound]:
-    """The bound of each of `layers`, which name nodes of an integer `model`; others have none and are left out."""
+def layer_bounds(model: Model, layers: Mapping[str, Sequence[str]], config: Config) -> dict[str, Bound]:
+    """The bound of each of `layers`: names of the nodes of an integer `model` that one layer computes, in order."""
     types, producers = model.types(), model.producers()
-    return {name: _bound(producers[name], types, config) for name in layers if name in producers}
+    return {name: _chain([producers[node] for node in nodes], types, config) for name, nodes in layers.items()}
 
 
 def network_bound(model: Model, layers: Mapping[str, Bound]) -> Bound:
     """The bound of all `layers` of an integer `model` together: their sum, but for residuals that need no DRAM.
 
     A layer's output that is one other layer's residual and nothing else can stay in ACC, where that layer continues.
+    `layers` are named for the last of their nodes.
     """
     total = sum(layers.values(), Bound())
     consumers = model.consumers()
     for name in layers:
         readers = consumers[name]
-        if name in model.outputs or len(readers) != 1 or readers[0].name not in layers:
+        if name in model.outputs or len(readers) != 1 or not _residual_reader(readers[0], name):
             continue
-        if isinstance(readers[0].operator, IntegerConvolution) and name not in readers[0].inputs[:RESIDUAL]:
-            kept = layers[name].output_bytes
-            total += Bound(output_bytes=-kept, residual_bytes=-kept)
+        kept = layers[name].output_bytes
+        total += Bound(output_bytes=-kept, residual_bytes=-kept)
     return total
 
 
-def _bound(node: Node, types: Mapping[str, TensorType], config: Config) -> Bound:
-    operands, out = [types[name] for name in node.inputs], types[node.name]
-    bound = _KINDS.get(type(node.operator), _elementwise)(node, operands)
-    vectors = -(-prod(out.shape) // (config.batch * config.block))
+def _residual_reader(node: Node, value: str) -> bool:
+    return isinstance(node.operator, IntegerConvolution) and value not in node.inputs[:RESIDUAL]
+
+
+def _chain(nodes: Sequence[Node], types: Mapping[str, TensorType], config: Config) -> Bound:
+    """The bound of nodes that are computed together: only what enters the first and leaves the last is moved."""
+    first, out = nodes[0], types[nodes[-1].name]
+    bound = _KINDS.get(type(first.operator), _elementwise)(first, [types[name] for name in first.inputs])
+    lanes = config.batch * config.block
+    alu = -(-prod(out.shape) // lanes) * sum(_tail_operations(node) for node in nodes)
+    for node in nodes:
+        if isinstance(node.operator, MaxPool):
+            alu += -(-_comparisons(node.operator, types[node.inputs[0]]) // lanes)
     return Bound(
         **{
             **bound.as_dict(),
-            "gemm": -(-bound.macs // (config.batch * config.block * config.block)),
-            "alu": vectors * _tail_operations(node),
+            "gemm": -(-bound.macs // (lanes * config.block)),
+            "alu": alu,
             "output_bytes": _nbytes(out),
         }
     )
+
+
+def _comparisons(pool: MaxPool, x: TensorType) -> int:
+    """Maxima of two values that a pool takes, along the rows first and then along the columns."""
+    samples, channels, *extents = x.shape
+    (rows, touched), (columns, _) = (
+        _axis(extents[axis], pool.kernel[axis], pool.strides[axis], (pool.padding[axis], pool.padding[axis + 2]), 1)
+        for axis in range(2)
+    )
+    out_rows, out_columns = (
+        window_output(extents[axis], pool.kernel[axis], pool.strides[axis], pool.padding[axis], pool.padding[axis + 2])
+        for axis in range(2)
+    )
+    return samples * channels * ((columns - out_columns) * touched + (rows - out_rows) * out_columns)
 
 
 def _tail_operations(node: Node) -> int:

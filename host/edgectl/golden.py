@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from edge_agent.runtime.program_check import digest, seeded_inputs
+from edge_agent.vta.config import Config
 from edgectl.bundle import array_member
-from edgectl.codegen.partition import AcceleratorStep, unpacked
+from edgectl.codegen.partition import AcceleratorStep
+from edgectl.codegen.vta.reference import evaluate
 from edgectl.graph import Model
 from edgectl.interpreter import interpret
 from edgectl.operators.activation import Clip, Relu
-from edgectl.operators.base import TensorType
-from edgectl.operators.layout import Pack, Unpack
+from edgectl.operators.base import Operator, TensorType
 from edgectl.operators.pooling import MaxPool
 from edgectl.operators.quantization import Dequantize, Quantize
 from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Transpose
@@ -45,22 +47,24 @@ def rounded_again(model: Model, exact: set[str] | None = None) -> bool:
     return any(isinstance(node.operator, Quantize) and node.name not in exact for node in model.nodes)
 
 
-def program_digests(model: Model, step: AcceleratorStep, pack: Pack) -> dict[str, str]:
-    """What a program alone must make of `seeded_inputs`: the SHA-256 of each output by name, from the interpreter."""
-    types = model.types()
-    values: dict[str, np.ndarray] = dict(model.parameters)
-    packed_types = {packed_name: pack.infer(types[unpacked(packed_name)]) for packed_name in step.inputs}
-    for name, array in seeded_inputs({name: declared.shape for name, declared in packed_types.items()}).items():
-        values[unpacked(name)] = Unpack(types[unpacked(name)].shape[1]).evaluate(array)
-    nodes = model.producers()
-    for layer in step.layers:
-        node = nodes[layer.name]
-        values[node.name] = node.operator.evaluate(*(values[name] for name in node.inputs))
-    return {name: digest(pack.evaluate(values[unpacked(name)])) for name in step.outputs}
+def program_digests(
+    step: AcceleratorStep, packings: Mapping[str, tuple[str, Operator]], types: Mapping[str, TensorType], config: Config
+) -> dict[str, str]:
+    """What a program alone must make of `seeded_inputs`: the SHA-256 of each output by name, from its layers."""
+    shapes = {name: _packed_type(name, packings, types).shape for name in step.inputs}
+    tensors = evaluate(step.layers, seeded_inputs(shapes), config)
+    return {name: digest(tensors[name]) for name in step.outputs}
+
+
+def _packed_type(
+    name: str, packings: Mapping[str, tuple[str, Operator]], types: Mapping[str, TensorType]
+) -> TensorType:
+    value, operator = packings[name]
+    return operator.infer(types[value])
 
 
 def golden_sample(
-    model: Model, observed: list[str], pack: Pack, seed: int = 0
+    model: Model, observed: list[str], packings: Mapping[str, tuple[str, Operator]], seed: int = 0
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """A seeded input and what the interpreter makes of it: (manifest entry, bundle members).
 
@@ -79,8 +83,9 @@ def golden_sample(
     outputs = interpret(model, inputs, values.__setitem__)
     exact = exact_values(model)
     for name in observed:
-        if unpacked(name) in exact:
-            integers[name] = digest(values[name] if name in values else pack.evaluate(values[unpacked(name)]))
+        source, operator = packings.get(name, (name, None))
+        if source in exact:
+            integers[name] = digest(values[source] if operator is None else operator.evaluate(values[source]))
     recorded: dict[str, dict[str, Any]] = {}
     rough = rounded_again(model, exact)
     for name, value in outputs.items():

@@ -1,35 +1,28 @@
-"""Divides an integer Model between the accelerator and the board's CPU, by pattern: what VTA can compute, it gets."""
+"""Divides an integer Model between the accelerator and the board's CPU: what VTA can compute, it gets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from edge_agent.vta.config import Config
-from edgectl.codegen.vta.convolution import fits, problem_of
-from edgectl.codegen.vta.layers import Activation, ConvolutionLayer
+from edgectl.codegen.matching import Fallback, match
+from edgectl.codegen.matching.context import PACKED, Candidate, Context, packed
+from edgectl.codegen.placement import place
+from edgectl.codegen.vta.layers import Layer
 from edgectl.errors import CompileError
 from edgectl.graph import Model, Node
-from edgectl.operators.base import TensorType
-from edgectl.operators.integer import IntegerConvolution
-from edgectl.operators.layout import Pack, Unpack
+from edgectl.operators.base import Operator, TensorType
+from edgectl.operators.layout import Unpack
+from edgectl.operators.planes import JoinPlanes
 from edgectl.operators.quantization import Dequantize
 
-MAXIMUM_SHIFT = 15
-MAXIMUM_PAD = 15
-"""Pads are 4-bit fields of LOAD."""
-MAXIMUM_BIAS_BLOCKS = 16
-"""Biases beyond about 3.8 million, which no network has, are left to the CPU."""
-MAXIMUM_STRIDE = (1 << 16) - 1
-"""Strides and sizes are 16-bit fields of LOAD and STORE."""
-MAXIMUM_RESIDUAL_SHIFT = 21
-"""6 bits in the identity block, 15 by an ALU shift."""
+OFFLOADS = ("all", "reference")
+"""What goes to the accelerator: every layer it can compute, or convolutions but the first, as other toolchains did."""
 
 
 @dataclass(frozen=True)
 class CpuStep:
-    """Layers for the CPU, as a model of their own. Packed tensors enter and leave it through Unpack and Pack nodes."""
+    """Layers for the CPU, as a model of their own. Packed tensors enter and leave it through layout operators."""
 
     segment: Model
 
@@ -39,169 +32,138 @@ class AcceleratorStep:
     """Layers for the accelerator, one program. `inputs` and `outputs` name packed values."""
 
     name: str
-    layers: tuple[ConvolutionLayer, ...]
+    layers: tuple[Layer, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Fallback:
-    """A convolution that stays on the CPU, and why."""
-
-    layer: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class Partition:
-    """Steps in execution order. `observed` are integer values (packed or not) that cross steps or end in a float."""
+    """Steps in execution order. `observed` are integer values (packed or not) that cross steps or end in a float.
+
+    `packings` tells of each packed tensor between steps which value it holds, and which operator packs it.
+    """
 
     steps: tuple[CpuStep | AcceleratorStep, ...]
     fallbacks: tuple[Fallback, ...]
     observed: tuple[str, ...]
+    packings: dict[str, tuple[str, Operator]]
 
 
-PACKED = ".packed"
+@dataclass(frozen=True)
+class _Unit:
+    """A node for the CPU or a candidate for the accelerator: what is put in order. `name` is the value it makes."""
+
+    name: str
+    reads: tuple[str, ...]
+    node: Node
+    candidate: Candidate | None
 
 
-def packed(value: str) -> str:
-    """The name of `value` in the packed layout."""
-    return value + PACKED
-
-
-def unpacked(name: str) -> str:
-    """The value that `name`, packed or not, is of."""
-    return name.removesuffix(PACKED)
-
-
-def unsupported(node: Node, model: Model, types: dict[str, TensorType], config: Config) -> str:
-    """Why `node` cannot run on the accelerator; empty if it can."""
-    operator = node.operator
-    assert isinstance(operator, IntegerConvolution)
-    x, weight = types[node.inputs[0]], types[node.inputs[1]]
-    reach = [(kernel - 1) * dilation + 1 for kernel, dilation in zip(weight.shape[2:], operator.dilation, strict=True)]
-    checks = {
-        "its weights are not constant": all(name in model.parameters for name in node.inputs[1:3]),
-        f"it has {operator.groups} groups": operator.groups == 1,
-        f"it has {x.shape[1]} input channels, fewer than a block of {config.block}": x.shape[1] >= config.block,
-        f"its shift is {operator.shift}, the hardware does up to {MAXIMUM_SHIFT}": abs(operator.shift) <= MAXIMUM_SHIFT,
-        f"its residual's shift is {operator.residual_shift}": -MAXIMUM_SHIFT
-        <= operator.residual_shift
-        <= MAXIMUM_RESIDUAL_SHIFT,
-        f"its padding {operator.padding} exceeds {MAXIMUM_PAD}": max(operator.padding) <= MAXIMUM_PAD,
-        f"its padding {operator.padding} is as wide as its kernel": all(
-            pad < extent for pad, extent in zip(operator.padding, reach * 2, strict=True)
-        ),
-        f"its rows are {x.shape[3]} elements wide, an instruction's stride reaches {MAXIMUM_STRIDE}": (
-            x.shape[3] * operator.strides[0] <= MAXIMUM_STRIDE
-        ),
-        f"its clip [{operator.low}, {operator.high}] would fill the padding of {weight.shape[0]} channels": (
-            operator.low <= 0 <= operator.high or weight.shape[0] % config.block == 0
-        ),
-        f"its batch of {x.shape[0]} does not divide by {config.batch}": x.shape[0] % config.batch == 0,
-    }
-    for reason, holds in checks.items():
-        if not holds:
-            return reason
-    layer = layer_of(node, model, types, config)
-    if (blocks := problem_of(layer, config).bias_blocks) > MAXIMUM_BIAS_BLOCKS:
-        return f"its largest bias needs {blocks} bias blocks, at most {MAXIMUM_BIAS_BLOCKS} are used"
-    return "" if fits(layer, config) else "no tile of it fits the buffers"
-
-
-def layer_of(node: Node, model: Model, types: dict[str, TensorType], config: Config) -> ConvolutionLayer:
-    """The compiler's description of an IntegerConvolution node; its activations are named as packed values."""
-    operator = node.operator
-    assert isinstance(operator, IntegerConvolution)
-
-    def activation(value: str) -> Activation:
-        n, c, h, w = types[value].shape
-        return Activation(packed(value), n // config.batch, c, h, w)
-
-    return ConvolutionLayer(
-        name=node.name,
-        x=activation(node.inputs[0]),
-        out=activation(node.name),
-        residual=activation(node.inputs[3]) if len(node.inputs) > 3 else None,
-        weight=np.asarray(model.parameters[node.inputs[1]]),
-        bias=np.asarray(model.parameters[node.inputs[2]]),
-        strides=operator.strides,
-        padding=operator.padding,
-        dilation=operator.dilation,
-        shift=operator.shift,
-        low=operator.low,
-        high=operator.high,
-        residual_shift=operator.residual_shift,
-    )
-
-
-def partition(model: Model, config: Config, across_layers: bool = True) -> Partition:
+def partition(model: Model, config: Config, across_layers: bool = True, offload: str = "all") -> Partition:
     """Alternate between the largest runnable sets of accelerator and CPU layers, in topological order.
 
     Without `across_layers`, every accelerator step is one layer: for boards on which a program must not load what it
-    has stored itself.
+    has stored itself. `offload` is one of OFFLOADS.
     """
-    types = model.types()
-    if clash := [name for name in types if name.endswith(PACKED)]:
+    if offload not in OFFLOADS:
+        raise CompileError(f"offload is '{offload}'; {' and '.join(OFFLOADS)} exist")
+    context = Context(model, config)
+    if clash := [name for name in context.types if name.endswith(PACKED)]:
         raise CompileError(
             f"a layer or parameter is called '{clash[0]}'; names that end in {PACKED} are the compiler's own"
         )
-    if missing := [name for name in model.outputs if name not in model.producers()]:
+    if missing := [name for name in model.outputs if name not in context.producers]:
         raise CompileError(f"the model's output '{missing[0]}' is no layer's; an output must be computed")
-    fallbacks = []
-    on_accelerator: set[str] = set()
-    for node in model.nodes:
-        if isinstance(node.operator, IntegerConvolution):
-            reason = unsupported(node, model, types, config)
-            if reason:
-                fallbacks.append(Fallback(node.label, reason))
-            else:
-                on_accelerator.add(node.name)
-    builder = _Builder(model, types, config, on_accelerator, across_layers)
-    return Partition(tuple(builder.steps()), tuple(fallbacks), tuple(dict.fromkeys(builder.observed)))
+    candidates, fallbacks = match(context, offload, across_layers)
+    builder = _Builder(context, candidates, across_layers)
+    steps = tuple(builder.steps())
+    return Partition(steps, fallbacks, tuple(dict.fromkeys(builder.observed)), builder.packings)
 
 
 class _Builder:
-    def __init__(
-        self,
-        model: Model,
-        types: dict[str, TensorType],
-        config: Config,
-        on_accelerator: set[str],
-        across_layers: bool,
-    ) -> None:
-        self._model, self._types, self._config = model, types, config
-        self._on_accelerator = on_accelerator
+    def __init__(self, context: Context, candidates: dict[str, Candidate], across_layers: bool) -> None:
+        self._context, self._model, self._types = context, context.model, context.types
+        self._candidates = candidates
         self._across_layers = across_layers
-        self._consumers = model.consumers()
+        self._units = self._live(self._all_units())
+        self._readers: dict[str, list[_Unit]] = {}
+        for unit in self._units:
+            for value in unit.reads:
+                self._readers.setdefault(value, []).append(unit)
         self.observed: list[str] = []
+        self.packings: dict[str, tuple[str, Operator]] = {}
+
+    def _all_units(self) -> list[_Unit]:
+        covered = {name for candidate in self._candidates.values() for name in candidate.covers}
+        units = []
+        for node in self._model.nodes:
+            candidate = self._candidates.get(node.name)
+            if candidate is not None:
+                units.append(_Unit(node.name, candidate.reads, node, candidate))
+            elif node.name not in covered:
+                reads = tuple(name for name in node.inputs if name not in self._model.parameters)
+                units.append(_Unit(node.name, reads, node, None))
+        return units
+
+    def _live(self, units: list[_Unit]) -> list[_Unit]:
+        """Without those that nothing reads, such as a Flatten that the accelerator sees through."""
+        needed = set(self._model.outputs)
+        live = []
+        for unit in reversed(units):
+            if unit.name in needed:
+                needed.update(unit.reads)
+                live.append(unit)
+        return live[::-1]
 
     def steps(self) -> list[CpuStep | AcceleratorStep]:
-        packs = [self._packing(name) for name in self._model.inputs if self._read_elsewhere(name, set(), True)]
-        unpacks = [self._unpacking(name) for name in self._model.outputs if name in self._on_accelerator]
+        packs = [node for name in self._model.inputs for node in self._packs(name, set())]
+        unpacks = [self._unpacking(name) for name in self._model.outputs if name in self._candidates]
         steps: list[CpuStep | AcceleratorStep] = []
         if packs:
             steps.append(self._layout_step("inputs", packs))
         for group in self._groups():
-            if group[0].name not in self._on_accelerator:
+            if group[0].candidate is None:
                 steps.append(self._cpu_step(len(steps), group))
                 continue
-            for part in [group] if self._across_layers else [[node] for node in group]:
+            for part in [group] if self._across_layers else [[unit] for unit in group]:
                 steps.append(self._accelerator_step(len(steps), part))
         if unpacks:
             steps.append(self._layout_step("outputs", unpacks))
         return steps
 
-    def _packing(self, value: str) -> Node:
-        return Node(packed(value), self._pack, (value,), value)
+    def _packed_inputs(self, candidate: Candidate) -> list[tuple[str, str, Operator]]:
+        """(packed name, value, operator that packs it) of what a candidate reads."""
+        layer = candidate.layer
+        if layer is None:
+            return [(packed(value), value, self._context.pack) for value in candidate.reads]
+        first = (layer.x.name, candidate.reads[0], candidate.packing)
+        return [first, *((packed(value), value, self._context.pack) for value in candidate.reads[1:])]
+
+    def _packs(self, value: str, inside: set[str]) -> list[Node]:
+        """Nodes that pack a value of the CPU's for the accelerator, each layout once."""
+        nodes: dict[str, Node] = {}
+        for reader in self._readers.get(value, ()):
+            if reader.candidate is None or reader.name in inside:
+                continue
+            for name, read, operator in self._packed_inputs(reader.candidate):
+                if read == value:
+                    nodes[name] = Node(name, operator, (value,), value)
+                    self.packings[name] = (value, operator)
+        return list(nodes.values())
 
     def _unpacking(self, value: str) -> Node:
-        return Node(value, Unpack(self._types[value].shape[1]), (packed(value),), value)
+        shape = self._types[value].shape
+        kind = JoinPlanes if self._types[value].dtype == "int32" else Unpack
+        return Node(value, kind(shape[1], len(shape) == 2), (packed(value),), value)
+
+    def _packed_type(self, value: str) -> TensorType:
+        return self._context.packing(value).infer(self._types[value])
 
     def _layout_step(self, name: str, nodes: list[Node]) -> CpuStep:
         """A step that only changes layouts, at the model's own inputs or outputs."""
         inputs = {
-            value: self._types[value] if value in self._types else self._pack.infer(self._types[node.name])
+            value: self._types[value] if value in self._types else self._packed_type(node.name)
             for node in nodes
             for value in node.inputs
         }
@@ -209,82 +171,70 @@ class _Builder:
         self.observed += outputs
         return CpuStep(Model(name, inputs, tuple(nodes), {}, outputs))
 
-    def _groups(self) -> list[list[Node]]:
-        """Sets of nodes on one side that can run together, in order: acyclic by construction."""
-        pending = list(self._model.nodes)
-        available = {*self._model.inputs, *self._model.parameters}
-        groups: list[list[Node]] = []
+    def _groups(self) -> list[list[_Unit]]:
+        """Sets of units on one side that can run together, in order: acyclic by construction."""
+        pending = self._units
+        available = set(self._model.inputs)
+        groups: list[list[_Unit]] = []
         accelerator = False
         while pending:
-            group, rest = [], []
-            for node in pending:
-                mine = (node.name in self._on_accelerator) == accelerator
-                if mine and all(name in available for name in node.inputs):
-                    group.append(node)
-                    available.add(node.name)
+            group: list[_Unit] = []
+            rest: list[_Unit] = []
+            for unit in pending:
+                mine = (unit.candidate is not None) == accelerator
+                if mine and available.issuperset(unit.reads):
+                    group.append(unit)
+                    available.add(unit.name)
                 else:
-                    rest.append(node)
+                    rest.append(unit)
             if group:
                 groups.append(group)
             pending, accelerator = rest, not accelerator
         return groups
 
-    def _read_elsewhere(self, value: str, inside: set[str], accelerator: bool) -> bool:
-        """Whether a node of the given side outside the group reads `value`."""
-        return any(
-            reader.name not in inside and (reader.name in self._on_accelerator) == accelerator
-            for reader in self._consumers[value]
-        )
+    def _read_elsewhere(self, value: str, inside: set[str]) -> bool:
+        """Whether a unit outside the group reads `value`, or it is the model's output."""
+        readers = self._readers.get(value, ())
+        return value in self._model.outputs or any(reader.name not in inside for reader in readers)
 
-    def _accelerator_step(self, number: int, group: list[Node]) -> AcceleratorStep:
-        inside = {node.name for node in group}
-        layers = tuple(layer_of(node, self._model, self._types, self._config) for node in group)
-        read = [name for node in group for name in (node.inputs[0], *node.inputs[3:]) if name not in inside]
-        outputs = [
-            packed(node.name)
-            for node in group
-            if self._read_elsewhere(node.name, inside, True)
-            or self._read_elsewhere(node.name, inside, False)
-            or node.name in self._model.outputs
+    def _accelerator_step(self, number: int, group: list[_Unit]) -> AcceleratorStep:
+        inside = {unit.name for unit in group}
+        candidates = [unit.candidate for unit in group if unit.candidate is not None]
+        read = [
+            name for candidate in candidates for name, value, _ in self._packed_inputs(candidate) if value not in inside
         ]
+        outputs = [packed(unit.name) for unit in group if self._read_elsewhere(unit.name, inside)]
+        for unit in group:
+            self.packings[packed(unit.name)] = (unit.name, self._context.packing(unit.name))
         self.observed += outputs
-        return AcceleratorStep(
-            f"program{number}", layers, tuple(dict.fromkeys(packed(name) for name in read)), tuple(outputs)
-        )
+        layers = place(self._context, candidates, set(outputs))
+        return AcceleratorStep(f"program{number}", layers, tuple(dict.fromkeys(read)), tuple(outputs))
 
-    def _cpu_step(self, number: int, group: list[Node]) -> CpuStep:
-        inside = {node.name for node in group}
+    def _cpu_step(self, number: int, group: list[_Unit]) -> CpuStep:
+        inside = {unit.name for unit in group}
         inputs: dict[str, TensorType] = {}
         unpacks: dict[str, Node] = {}
-        for node in group:
-            for name in node.inputs:
-                if name in inside or name in self._model.parameters or name in unpacks:
+        for unit in group:
+            for name in unit.reads:
+                if name in inside or name in unpacks:
                     continue
-                if name in self._on_accelerator:
+                if name in self._candidates:
                     unpacks[name] = self._unpacking(name)
-                    inputs[packed(name)] = self._pack.infer(self._types[name])
+                    inputs[packed(name)] = self._packed_type(name)
                 else:
                     inputs[name] = self._types[name]
-        packs = [
-            Node(packed(node.name), self._pack, (node.name,), node.source)
-            for node in group
-            if self._read_elsewhere(node.name, inside, True)
-        ]
+        packs = [node for unit in group for node in self._packs(unit.name, inside)]
         outputs = [node.name for node in packs]
-        outputs += [
-            node.name
-            for node in group
-            if self._read_elsewhere(node.name, inside, False) or node.name in self._model.outputs
-        ]
+        outputs += [unit.name for unit in group if self._read_by_cpu(unit.name, inside)]
         integers = [
             name
-            for node in group
-            if isinstance(node.operator, Dequantize)
-            for name in node.inputs
+            for unit in group
+            if isinstance(unit.node.operator, Dequantize)
+            for name in unit.reads
             if name in inside and name not in outputs
         ]
         outputs += list(dict.fromkeys(integers))
-        nodes = (*unpacks.values(), *group, *packs)
+        nodes = (*unpacks.values(), *(unit.node for unit in group), *packs)
         used = {name for node in nodes for name in node.inputs}
         segment = Model(
             name=f"segment{number}",
@@ -297,6 +247,7 @@ class _Builder:
         self.observed += [name for name in outputs if types[name].dtype != "float32"]
         return CpuStep(segment)
 
-    @property
-    def _pack(self) -> Pack:
-        return Pack(self._config.batch, self._config.block)
+    def _read_by_cpu(self, value: str, inside: set[str]) -> bool:
+        readers = self._readers.get(value, ())
+        outside = any(reader.name not in inside and reader.candidate is None for reader in readers)
+        return value in self._model.outputs or outside

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Figures:
-    """Everything that the report shows. `runs`, `layers` and, one for each run, `outside` are in order of execution."""
+    """Everything that the report shows. `runs`, `layers` and, one for each run, `outside` are in order of execution.
+
+    `predicted` is the manifest's: it has the whole inference, unless an older edgectl wrote it.
+    """
 
     model: str
     digest: str
@@ -168,6 +171,7 @@ class Figures:
     sensitivity: tuple[Sensitivity, ...]
     cpu_kernels: int
     fallbacks: tuple[tuple[str, str], ...]
+    predicted: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cycles(self) -> int:
@@ -192,6 +196,7 @@ class Figures:
             "bus_bytes": bus,
             "parameters": asdict(DEFAULT_PARAMETERS),
             "predicted": {
+                **self.predicted,
                 "vta_cycles": self.cycles,
                 "clock_hz": self.board.clock_hz,
                 "vta_seconds": self.seconds,
@@ -203,7 +208,7 @@ class Figures:
             "sensitivity": [asdict(entry) for entry in self.sensitivity],
             "cpu": {
                 "kernels": self.cpu_kernels,
-                "convolutions": [{"layer": layer, "reason": reason} for layer, reason in self.fallbacks],
+                "layers": [{"layer": layer, "reason": reason} for layer, reason in self.fallbacks],
             },
         }
 
@@ -249,7 +254,8 @@ def figures_of(bundle: Bundle) -> Figures:
         bound=Bound.from_dict(manifest["bounds"]["network"]),
         sensitivity=tuple(_added(entries) for entries in zip(*changes, strict=True)),
         cpu_kernels=sum(isinstance(step, KernelStep) for step in steps),
-        fallbacks=tuple((entry["layer"], entry["reason"]) for entry in manifest["layers"]["cpu_convolutions"]),
+        fallbacks=tuple((entry["layer"], entry["reason"]) for entry in manifest["layers"]["cpu"]),
+        predicted=manifest["predicted"],
     )
 
 

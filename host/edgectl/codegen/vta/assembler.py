@@ -8,10 +8,21 @@ import numpy as np
 
 from edge_agent.vta.config import MICRO_OP_BYTES, Config, Memory
 from edge_agent.vta.counters import count
-from edge_agent.vta.isa import Alu, Finish, Gemm, Instruction, Load, Store, encode_stream
+from edge_agent.vta.isa import (
+    Alu,
+    AluOpcode,
+    Finish,
+    Gemm,
+    Instruction,
+    Load,
+    Store,
+    encode_micro_ops,
+    encode_stream,
+)
 from edge_agent.vta.program import Layer, Program, ProgramTensor, Relocation, Role
 from edge_agent.vta.schedule import Module
 from edgectl.codegen.vta.dependences import Dependences
+from edgectl.codegen.vta.loops import Region, nests
 from edgectl.codegen.vta.micro_ops import MicroOpTable
 
 MICRO_OPS = "micro_ops"
@@ -32,7 +43,8 @@ def _with_tokens(instruction: Instruction, flags: set[str]) -> Instruction:
 class Assembler:
     """Collects one program. Methods append one instruction each; tokens follow from what instructions touch."""
 
-    def __init__(self, name: str, config: Config) -> None:
+    def __init__(self, name: str, config: Config, accumulators: int = 0) -> None:
+        """`accumulators`: how many elements of ACC the program uses (0: all), from the first on."""
         self.config = config
         self._name = name
         self._instructions: list[Instruction] = []
@@ -44,6 +56,9 @@ class Assembler:
         self._layers: list[Layer] = []
         self._layer_begin = 0
         self.micro_ops = MicroOpTable(config, self._load_micro_ops)
+        walk = np.arange(accumulators or config.depth(Memory.ACC))
+        # Any run of accumulators is a part of this one list, which serves resets and operations with an immediate.
+        self._linear = encode_micro_ops(walk, walk, np.zeros_like(walk), config).tobytes()
         self._micro_op_tensor = self._declare(ProgramTensor(MICRO_OPS, Role.CONSTANT, Memory.UOP, (0,), "uint32"))
 
     def activation(self, name: str, role: Role, shape: tuple[int, ...]) -> int:
@@ -83,7 +98,7 @@ class Assembler:
         pad_right: int = 0,
     ) -> None:
         """LOAD of INP or WGT: `rows` of `columns` elements, `stride` elements apart in DRAM, zeros left and right."""
-        store = self._dependences.latest_store(tensor)
+        store = self._dependences.latest_store(tensor, dram, rows, columns, stride)
         if not self._dependences.knows(Module.LOAD, store):
             self._relay(store)
         instruction = Load(
@@ -117,18 +132,69 @@ class Assembler:
         )
         self._append(instruction, Module.COMPUTE, self._micro_op_tensor)
 
-    def gemm(self, gemm: Gemm, sequence: bytes, acc: Span, inp: Span | None = None, wgt: Span | None = None) -> None:
-        """GEMM over the micro-ops `sequence`; the spans bound what it touches (a reset reads neither INP nor WGT)."""
-        begin, end = self.micro_ops.place(sequence)
-        index = self._append(replace(gemm, uop_bgn=begin, uop_end=end), Module.COMPUTE)
-        reads = [(memory, *span) for memory, span in ((Memory.INP, inp), (Memory.WGT, wgt)) if span is not None]
-        self._dependences.access(index, reads, [(Memory.OUT, *acc)])
+    def multiply(self, region: Region, acc: Span, inp: Span, wgt: Span, reuse: float) -> None:
+        """Accumulate products over `region`; the spans bound what it touches, `reuse`: see `nests`."""
+        for nest in nests(region, self.config, reuse):
+            begin, end = self.micro_ops.place(nest.micro_ops)
+            outer, inner = nest.outer, nest.inner
+            gemm = Gemm(
+                reset=False,
+                uop_bgn=begin,
+                uop_end=end,
+                iter_out=outer.extent,
+                iter_in=inner.extent,
+                dst_factor_out=outer.dst,
+                dst_factor_in=inner.dst,
+                src_factor_out=outer.src,
+                src_factor_in=inner.src,
+                wgt_factor_out=outer.wgt,
+                wgt_factor_in=inner.wgt,
+            )
+            index = self._append(gemm, Module.COMPUTE)
+            self._dependences.access(index, [(Memory.INP, *inp), (Memory.WGT, *wgt)], [(Memory.OUT, *acc)])
 
-    def alu(self, alu: Alu, sequence: bytes, acc: Span) -> None:
-        """ALU operation over the micro-ops `sequence`, writing within `acc`."""
-        begin, end = self.micro_ops.place(sequence)
-        index = self._append(replace(alu, uop_bgn=begin, uop_end=end), Module.COMPUTE)
-        self._dependences.access(index, writes=[(Memory.OUT, *acc)])
+    def reset_linear(self, span: Span) -> None:
+        """Zero the accumulators of `span`."""
+        begin = self.micro_ops.place(self._linear)[0]
+        gemm = Gemm(reset=True, uop_bgn=begin + span[0], uop_end=begin + span[1], iter_out=1, iter_in=1)
+        index = self._append(gemm, Module.COMPUTE)
+        self._dependences.access(index, writes=[(Memory.OUT, *span)])
+
+    def alu_linear(self, operation: str, imm: int, span: Span) -> None:
+        """An operation with an immediate on every accumulator of `span`."""
+        begin = self.micro_ops.place(self._linear)[0]
+        alu = Alu(
+            alu_opcode=AluOpcode[operation.upper()],
+            use_imm=True,
+            imm=imm,
+            uop_bgn=begin + span[0],
+            uop_end=begin + span[1],
+            iter_out=1,
+            iter_in=1,
+        )
+        index = self._append(alu, Module.COMPUTE)
+        self._dependences.access(index, writes=[(Memory.OUT, *span)])
+
+    def alu(self, operation: str, imm: int | None, region: Region, reuse: float = 1.0) -> None:
+        """An operation over `region`: of each dst with the immediate (src equals dst), or without one with its src."""
+        span = _written(region)
+        for nest in nests(region, self.config, reuse):
+            begin, end = self.micro_ops.place(nest.micro_ops)
+            alu = Alu(
+                alu_opcode=AluOpcode[operation.upper()],
+                use_imm=imm is not None,
+                imm=imm or 0,
+                uop_bgn=begin,
+                uop_end=end,
+                iter_out=nest.outer.extent,
+                iter_in=nest.inner.extent,
+                dst_factor_out=nest.outer.dst,
+                dst_factor_in=nest.inner.dst,
+                src_factor_out=nest.outer.src,
+                src_factor_in=nest.inner.src,
+            )
+            index = self._append(alu, Module.COMPUTE)
+            self._dependences.access(index, writes=[(Memory.OUT, *span)])
 
     def store(self, tensor: int, sram: int, dram: int, rows: int, columns: int, stride: int) -> None:
         """STORE of OUT: `rows` of `columns` elements, dense on chip, `stride` elements apart in DRAM."""
@@ -137,7 +203,7 @@ class Assembler:
         )
         index = self._append(instruction, Module.STORE, tensor)
         self._dependences.access(index, reads=[(Memory.OUT, sram, sram + rows * columns)])
-        self._dependences.stored(index, tensor)
+        self._dependences.stored(index, tensor, dram, rows, columns, stride)
 
     def end_layer(self, name: str) -> None:
         """All instructions since the previous call belong to layer `name`."""
@@ -177,3 +243,9 @@ class Assembler:
     def _stored_and_loaded(self, tensor: int) -> bool:
         kinds = {type(self._instructions[r.instruction]) for r in self._relocations if r.tensor == tensor}
         return {Load, Store} <= kinds
+
+
+def _written(region: Region) -> Span:
+    """The span of accumulators that `region` updates; its dimensions move upwards."""
+    first = [start[0] for start in region.starts]
+    return min(first), max(first) + sum((d.extent - 1) * d.dst for d in region.dimensions) + 1

@@ -13,34 +13,34 @@ BIAS_SLOTS = 2
 class Buffers:
     """First elements and sizes of the areas of INP, WGT and ACC.
 
-    INP: slots for input tiles, one residual tile, the constant element that biases are multiplied with.
-    WGT: slots for weight tiles, two slots for bias blocks, the identity block that adds residuals.
+    INP: slots for input tiles and residuals, the constant element that biases are multiplied with.
+    WGT: slots for weight tiles, two slots for bias blocks, the block all taps share, the identity for residuals.
     ACC (and OUT): slots for output tiles.
     """
 
     inp_slot: int
-    residual: int
     constant: int
     wgt_slot: int
     bias: int
     bias_slot: int
+    shared: int
     identity: int
     acc_slot: int
 
 
-def divide(config: Config, slots: tuple[int, int, int], residual_elements: int, bias_elements: int) -> Buffers:
+def divide(config: Config, slots: tuple[int, int, int], bias_elements: int) -> Buffers:
     """Divide the memories into `slots` (INP, WGT, ACC) and what a tile needs beside them, in elements."""
-    constant = config.depth(Memory.INP) - 1
-    residual = constant - residual_elements
+    constant = config.depth(Memory.INP) - (1 if bias_elements else 0)
     identity = config.depth(Memory.WGT) - 1
-    bias = identity - BIAS_SLOTS * bias_elements
+    shared = identity - 1
+    bias = shared - BIAS_SLOTS * bias_elements
     return Buffers(
-        inp_slot=residual // slots[0],
-        residual=residual,
+        inp_slot=constant // slots[0],
         constant=constant,
         wgt_slot=bias // slots[1],
         bias=bias,
         bias_slot=bias_elements,
+        shared=shared,
         identity=identity,
         acc_slot=config.depth(Memory.ACC) // slots[2],
     )

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from edge_agent.vta.config import Config
 from edge_agent.vta.program import Program, Role
 from edgectl.codegen.vta.assembler import Assembler
-from edgectl.codegen.vta.convolution import ConvolutionEmitter
-from edgectl.codegen.vta.layers import ConvolutionLayer
+from edgectl.codegen.vta.emitter import LayerEmitter
+from edgectl.codegen.vta.layers import Layer
+from edgectl.codegen.vta.problem import problem_of
+from edgectl.codegen.vta.tile import tiles
+from edgectl.codegen.vta.tiling import buffers, choose_tiling
 
 
-def compile_program(name: str, layers: Sequence[ConvolutionLayer], outputs: Sequence[str], config: Config) -> Program:
+def compile_program(name: str, layers: Sequence[Layer], outputs: Sequence[str], config: Config) -> Program:
     """A program that computes `layers` in order. Activations no layer produces are its inputs, `outputs` its outputs.
 
     Raises CompileError where a layer does not fit the buffers.
@@ -23,7 +26,15 @@ def compile_program(name: str, layers: Sequence[ConvolutionLayer], outputs: Sequ
             if activation is not None:
                 outside = Role.OUTPUT if activation.name in outputs else Role.SCRATCH
                 roles[activation.name] = outside if activation.name in produced else Role.INPUT
-    assembler = Assembler(name, config)
+    assembler = Assembler(name, config, max(_accumulators(layer, config) for layer in layers))
     for layer in layers:
-        ConvolutionEmitter(assembler, layer, roles).emit()
+        LayerEmitter(assembler, layer, roles).emit()
     return assembler.finish()
+
+
+def _accumulators(layer: Layer, config: Config) -> int:
+    """How many elements of ACC the layer's tiles reach."""
+    problem = problem_of(layer, config)
+    tiling = choose_tiling(problem, config)
+    last = (tiling.acc_slots - 1) * buffers(problem, tiling, config).acc_slot
+    return last + max(tile.elements for tile in tiles(problem, tiling))

@@ -37,7 +37,7 @@ class Dependences:
         self._reader: dict[Memory, np.ndarray] = {
             memory: np.full(depth, -1, np.int64) for memory, depth in depths.items()
         }
-        self._stored: dict[int, int] = {}
+        self._stored: dict[int, np.ndarray] = {}
 
     @property
     def count(self) -> int:
@@ -91,13 +91,23 @@ class Dependences:
         for memory, begin, end in writes:
             self._writer[memory][begin:end] = index
 
-    def stored(self, index: int, tensor: int) -> None:
-        """STORE `index` writes DRAM tensor `tensor`."""
-        self._stored[tensor] = index
+    def stored(self, index: int, tensor: int, first: int, rows: int, columns: int, stride: int) -> None:
+        """STORE `index` writes `rows` of `columns` elements, `stride` apart, of DRAM tensor `tensor`."""
+        last = first + (rows - 1) * stride + columns
+        known = self._stored.get(tensor, np.empty(0, np.int64))
+        if len(known) < last:
+            known = np.concatenate([known, np.full(last - len(known), -1, np.int64)])
+            self._stored[tensor] = known
+        for row in range(rows):
+            known[first + row * stride : first + row * stride + columns] = index
 
-    def latest_store(self, tensor: int) -> int:
-        """The latest STORE to DRAM tensor `tensor`, -1 if none."""
-        return self._stored.get(tensor, -1)
+    def latest_store(self, tensor: int, first: int, rows: int, columns: int, stride: int) -> int:
+        """The latest STORE that wrote one of these elements, -1 if none did."""
+        known = self._stored.get(tensor)
+        if known is None:
+            return -1
+        begins = (first + row * stride for row in range(rows))
+        return max(int(known[begin : begin + columns].max(initial=-1)) for begin in begins)
 
     def latest(self, module: Module) -> int:
         """The latest instruction of `module`, -1 if none."""

@@ -1,9 +1,9 @@
-"""Expresses a nest of affine loops as GEMM or ALU instructions: two hardware loops around a list of micro-ops."""
+"""Expresses a nest of loops as GEMM or ALU instructions: two hardware loops around a list of micro-ops."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations
 
@@ -14,10 +14,17 @@ from edge_agent.vta.isa import encode_micro_ops
 
 REENTRY_CYCLES = 8
 """What one more pass through the micro-op list costs, beside its micro-ops."""
-PREFERRED_MICRO_OPS = 56
-"""Lists up to this length are taken to save passes; longer ones only where nothing shorter works."""
+INSTRUCTION_CYCLES = 32
+"""What one more instruction costs."""
+MICRO_OP_CYCLES = 4.0
+"""What a micro-op of a new list costs: a cycle of loading, and bytes that should stay few."""
 HAZARD_DISTANCE = 3
 """Two updates of one accumulator element must be at least this many micro-ops apart (vta-facts 3.8)."""
+LONGEST_LIST = 16
+"""A list takes at most this part of UOP memory, so that several stay resident."""
+
+Step = tuple[int, int, int]
+"""What one step moves, or where one step is: dst, src and wgt."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +42,18 @@ class Dimension:
 
 
 @dataclass(frozen=True)
-class Base:
-    """The indices at the first step."""
+class Region:
+    """All steps of `dimensions` from each of the `starts`: what a GEMM or ALU operation walks."""
 
-    dst: int
-    src: int
-    wgt: int
+    starts: tuple[Step, ...]
+    dimensions: tuple[Dimension, ...]
+
+    def moved(self, dst: int, src: int, wgt: int) -> Region:
+        return Region(tuple((d + dst, s + src, w + wgt) for d, s, w in self.starts), self.dimensions)
+
+    @property
+    def size(self) -> int:
+        return len(self.starts) * int(np.prod([d.extent for d in self.dimensions], dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -55,53 +68,105 @@ class Nest:
 ONCE = Dimension(1, 0, 0, 0)
 
 
-def _indices(dimensions: Sequence[Dimension], base: Base) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """dst, src and wgt over all steps, the last dimension fastest."""
-    results = []
-    for which in ("dst", "src", "wgt"):
-        index = np.array([getattr(base, which)])
-        for dimension in dimensions:
-            index = (index[:, None] + np.arange(dimension.extent) * getattr(dimension, which)).ravel()
-        results.append(index)
-    return results[0], results[1], results[2]
+@dataclass(frozen=True)
+class _Plan:
+    """How a region becomes instructions: steps (n, 3) of each list, and the two loops around all of them."""
+
+    lists: tuple[np.ndarray, ...]
+    outer: Dimension
+    inner: Dimension
+    cycles: float
 
 
-def _hazard(dimensions: Sequence[Dimension]) -> bool:
-    """Whether the walk updates an element twice within the hazard distance."""
-    dst = _indices(dimensions, Base(0, 0, 0))[0]
-    return any(bool((dst[k:] == dst[:-k]).any()) for k in range(1, min(HAZARD_DISTANCE, len(dst))))
+def nests(region: Region, config: Config, reuse: float = 1.0) -> tuple[Nest, ...]:
+    """Instructions that walk `region`, no accumulator element updated twice within the hazard distance.
 
-
-@lru_cache(maxsize=65536)
-def nests(dimensions: tuple[Dimension, ...], base: Base, config: Config) -> tuple[Nest, ...]:
-    """Instructions that walk `dimensions` (any order, each accumulator element updated once per reduction step).
-
-    One instruction where two hardware loops and a hazard-free micro-op list suffice, else one per step of a reduction.
+    `reuse` is how often the same lists serve: the longer a list, the fewer passes, but the more micro-ops to load.
     """
-    real = tuple(d for d in dimensions if d.extent > 1)
-    # Reductions go outside, so that neighbouring micro-ops update different elements.
-    ordered = sorted(real, key=lambda d: not d.reduces)
-    best: tuple[tuple[float, int], Dimension, Dimension, list[Dimension]] | None = None
-    for outer, inner in permutations((*ordered, ONCE, ONCE), 2):
-        rest = list(ordered)
-        for loop in (outer, inner):
-            if loop is not ONCE:
-                rest.remove(loop)
-        length = int(np.prod([d.extent for d in rest], dtype=np.int64))
-        if length > config.depth(Memory.UOP) // 4:
-            continue
-        passes = outer.extent * inner.extent
-        score = (max(0, length - PREFERRED_MICRO_OPS) * 1e6 + passes * REENTRY_CYCLES + length, passes)
-        if (best is None or score < best[0]) and not _hazard((outer, inner, *rest)):
-            best = (score, outer, inner, rest)
-    if best is not None:
-        _, outer, inner, rest = best
-        return (Nest(outer, inner, encode_micro_ops(*_indices(rest, base), config).tobytes()),)
-    step = min((d for d in ordered if d.reduces), key=lambda d: d.extent)
-    others = list(ordered)
-    others.remove(step)
-    result: list[Nest] = []
-    for k in range(step.extent):
-        moved = replace(base, dst=base.dst, src=base.src + k * step.src, wgt=base.wgt + k * step.wgt)
-        result += nests(tuple(others), moved, config)
-    return tuple(result)
+    base = region.starts[0]
+    return _encoded(region.moved(-base[0], -base[1], -base[2]), base, config, _rounded(reuse))
+
+
+def cost(region: Region, config: Config, reuse: float) -> float:
+    """Cycles of `region` as `nests` expresses it, beside one for each step."""
+    base = region.starts[0]
+    return _plan(region.moved(-base[0], -base[1], -base[2]), config, _rounded(reuse)).cycles
+
+
+def _rounded(reuse: float) -> float:
+    """To a power of two, so that similar regions share plans."""
+    return float(2.0 ** np.round(np.log2(max(reuse, 1.0))))
+
+
+@lru_cache(maxsize=16384)
+def _encoded(region: Region, base: Step, config: Config, reuse: float) -> tuple[Nest, ...]:
+    plan = _plan(region, config, reuse)
+    lists = ((steps + np.array(base)).T for steps in plan.lists)
+    return tuple(
+        Nest(plan.outer, plan.inner, encode_micro_ops(dst, src, wgt, config).tobytes()) for dst, src, wgt in lists
+    )
+
+
+@lru_cache(maxsize=16384)
+def _plan(region: Region, config: Config, reuse: float) -> _Plan:
+    dimensions = [d for d in region.dimensions if d.extent > 1]
+    sizes = [d.extent for d in dimensions]
+    total = len(region.starts) * int(np.prod(sizes, dtype=np.int64))
+    choices = []
+    for chosen in permutations((*range(len(dimensions)), -1, -2), 2):
+        passes = int(np.prod([sizes[i] for i in chosen if i >= 0], dtype=np.int64))
+        length = total // passes
+        if length <= config.depth(Memory.UOP) // LONGEST_LIST:
+            score = INSTRUCTION_CYCLES + passes * REENTRY_CYCLES + length * MICRO_OP_CYCLES / reuse
+            choices.append((score, chosen))
+    for score, chosen in sorted(choices):
+        outer, inner = (dimensions[i] if i >= 0 else ONCE for i in chosen)
+        rest = [d for i, d in enumerate(dimensions) if i not in chosen]
+        steps = _steps(region.starts, rest)
+        if not _hazard(steps[:, 0], outer, inner):
+            return _Plan((steps,), outer, inner, score)
+    return _by_rounds(region, config)
+
+
+def _steps(starts: Sequence[Step], dimensions: Sequence[Dimension]) -> np.ndarray:
+    """All steps (n, 3): reductions outside, other dimensions inside, so that neighbours update different elements."""
+    steps = np.zeros((1, 3), np.int64)
+    reductions = [d for d in dimensions if d.reduces]
+    others = [d for d in dimensions if not d.reduces]
+
+    def along(d: Dimension) -> np.ndarray:
+        return np.arange(d.extent)[:, None] * np.array([d.dst, d.src, d.wgt])
+
+    for offsets in (*map(along, reductions), np.array(starts, np.int64), *map(along, others)):
+        steps = (steps[:, None] + offsets).reshape(-1, 3)
+    return steps
+
+
+def _hazard(dst: np.ndarray, outer: Dimension, inner: Dimension) -> bool:
+    """Whether walking the list `dst` in two loops updates an element twice within the hazard distance."""
+    reach = HAZARD_DISTANCE - 1
+    if any(bool((dst[k:] == dst[:-k]).any()) for k in range(1, min(reach, len(dst) - 1) + 1)):
+        return True
+    moves = (np.arange(outer.extent)[:, None] * outer.dst + np.arange(inner.extent) * inner.dst).ravel()
+    if len(dst) < 2 * reach:
+        walk = (moves[:, None] + dst).ravel()
+        return any(bool((walk[k:] == walk[:-k]).any()) for k in range(1, min(reach, len(walk) - 1) + 1))
+    step = np.unique(np.diff(moves))
+    return any(bool((dst[-before] == dst[after] + step).any()) for before, after in ((1, 0), (1, 1), (2, 0)))
+
+
+def _by_rounds(region: Region, config: Config) -> _Plan:
+    """Each element once per list: for reductions into fewer elements than the hazard distance."""
+    steps = _steps(region.starts, region.dimensions)
+    order = np.argsort(steps[:, 0], kind="stable")
+    ordered = steps[order, 0]
+    first = np.searchsorted(ordered, ordered)
+    rounds = np.empty(len(steps), np.int64)
+    rounds[order] = np.arange(len(steps)) - first
+    limit = config.depth(Memory.UOP) // LONGEST_LIST
+    lists = []
+    for number in range(int(rounds.max()) + 1):
+        members = steps[rounds == number]
+        lists += [members[begin : begin + limit] for begin in range(0, len(members), limit)]
+    cycles = sum(INSTRUCTION_CYCLES + REENTRY_CYCLES + len(members) * MICRO_OP_CYCLES for members in lists)
+    return _Plan(tuple(lists), ONCE, ONCE, cycles)

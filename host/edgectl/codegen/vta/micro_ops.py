@@ -22,6 +22,7 @@ class MicroOpTable:
         self._sequences: list[bytes] = []
         self._offsets: list[int] = []
         self._resident: dict[int, int] = {}
+        self._known: dict[bytes, tuple[int, int]] = {}
         self._next = 0
         self._size = 0
 
@@ -31,7 +32,9 @@ class MicroOpTable:
 
     def place(self, sequence: bytes) -> tuple[int, int]:
         """(begin, end) in UOP memory of `sequence`, loading it if it is not there."""
-        number, inner = self._find(sequence)
+        if sequence not in self._known:
+            self._known[sequence] = self._find(sequence)
+        number, inner = self._known[sequence]
         count = len(self._sequences[number]) // MICRO_OP_BYTES
         if number not in self._resident:
             if self._next + count > self._depth:

@@ -1,79 +1,59 @@
-"""Chooses how a convolution is cut into tiles that fit the accelerator's buffers."""
+"""Chooses how a layer is cut into tiles that fit the accelerator's buffers, by estimated cycles."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import combinations
-from math import prod
 
-from edge_agent.vta.config import Config, Memory
+from edge_agent.vta.config import Config
 from edgectl.codegen.vta.buffers import Buffers, divide
-from edgectl.codegen.vta.loops import HAZARD_DISTANCE
+from edgectl.codegen.vta.pipeline import Work, pipeline_cycles
+from edgectl.codegen.vta.problem import Problem
 from edgectl.codegen.vta.slots import Slots
 from edgectl.errors import CompileError
 
-BUS_BYTES_PER_CYCLE = 8
-CYCLES_PER_LOAD = 70
-"""Issue and latency of one DMA transfer: about 30 + 40 cycles."""
-CYCLES_PER_TILE = 200
-"""Instruction issue and loop re-entry of one tile's GEMM and ALU instructions, roughly."""
-CYCLES_PER_MICRO_OP = 40
-"""Weight of a micro-op: far above its one cycle of loading, since layers share UOP memory."""
-FINALISTS = 200
-"""Tilings, the best by cycles, of which micro-ops are counted."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """The extents that decide a tiling, in blocks of channels and pixels."""
-
-    in_blocks: int
-    out_blocks: int
-    in_size: tuple[int, int]
-    out_size: tuple[int, int]
-    kernel: tuple[int, int]
-    strides: tuple[int, int]
-    dilation: tuple[int, int]
-    residual: bool
-    bias_blocks: int
-    outer: int
-
-    @property
-    def row_step(self) -> int:
-        """Input rows held on chip per output row: a kernel of height 1 skips the rows between."""
-        return 1 if self.kernel[0] == 1 else self.strides[0]
-
-    def in_rows(self, out_rows: int) -> int:
-        return (out_rows - 1) * self.row_step + (self.kernel[0] - 1) * self.dilation[0] + 1
-
-    def in_columns(self, out_columns: int) -> int:
-        return (out_columns - 1) * self.strides[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
+FINALISTS = 48
+"""Tilings, the best by a closed formula, of which the pipeline is simulated."""
+SIMULATED_STEPS = 300
+"""Steps of a layer's pipeline that are simulated; more are taken to go on alike."""
+SLOTS = ((2, 2, 1), (2, 1, 1), (1, 2, 1), (1, 1, 1), (3, 2, 1), (2, 2, 2), (2, 1, 2), (1, 2, 2), (3, 1, 1), (4, 2, 1))
+"""Ways to divide INP, WGT and ACC that are tried."""
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """A tile is `rows` x `columns` output pixels of `out_blocks`, accumulated over `in_blocks` at a time.
+    """A tile is `rows` x `columns` output pixels of `groups` groups of `outs` blocks, over `ins` blocks at a time.
 
     `weights_outer`: all pixels for one group of output blocks before the next group. Each buffer is divided into
-    that many slots; `cycles` is the estimate by which tilings were compared.
+    that many slots; `cycles` is the estimate by which tilings were compared, `reuse` how often a micro-op list serves.
     """
 
     rows: int
     columns: int
-    out_blocks: int
-    in_blocks: int
+    groups: int
+    outs: int
+    ins: int
     weights_outer: bool
     inp_slots: int
     wgt_slots: int
     acc_slots: int
-    cycles: float
+    cycles: float = 0.0
+    reuse: float = 1.0
+
+    @property
+    def units(self) -> int:
+        """Blocks of output channels in a tile."""
+        return self.groups * self.outs
+
+
+def _parts(extent: int, size: int) -> int:
+    return -(-extent // size)
 
 
 def _splits(extent: int) -> list[int]:
     """Tile extents worth trying: for each number of parts, the smallest extent that needs no more parts."""
-    return sorted({-(-extent // parts) for parts in range(1, extent + 1)})
+    return sorted({_parts(extent, parts) for parts in range(1, extent + 1)})
 
 
 def _even_splits(extent: int) -> list[int]:
@@ -84,127 +64,196 @@ def _even_splits(extent: int) -> list[int]:
 
 def buffers(problem: Problem, tiling: Tiling, config: Config) -> Buffers:
     """The areas of the on-chip memories under `tiling`."""
-    residual = tiling.out_blocks * tiling.rows * tiling.columns if problem.residual else 0
     slots = (tiling.inp_slots, tiling.wgt_slots, tiling.acc_slots)
-    return divide(config, slots, residual, tiling.out_blocks * problem.bias_blocks)
+    return divide(config, slots, tiling.units * problem.bias_blocks)
+
+
+def _conv_extent(problem: Problem, tiling: Tiling) -> tuple[int, int]:
+    """Rows and columns of the convolution that a tile needs at most."""
+    if problem.pools is None:
+        return tiling.rows, tiling.columns
+    rows, columns = (
+        min((extent - 1) * pool.stride + pool.kernel, pool.extent)
+        for extent, pool in zip((tiling.rows, tiling.columns), problem.pools, strict=True)
+    )
+    return rows, columns
+
+
+def in_rows(problem: Problem, tiling: Tiling) -> int:
+    """Rows of an input tile on chip: with several tiles along the axis, padding above the image has a place too."""
+    rows = _conv_extent(problem, tiling)[0]
+    window = problem.rows
+    if tiling.rows >= problem.out_size[0]:
+        return problem.in_rows(rows)
+    return ((rows - 1) * window.stride + (window.kernel - 1) * window.dilation) // problem.row_spacing + 1
 
 
 def _fits(problem: Problem, tiling: Tiling, config: Config) -> bool:
-    inp = tiling.in_blocks * problem.in_rows(tiling.rows) * problem.in_columns(tiling.columns)
-    wgt = tiling.in_blocks * tiling.out_blocks * problem.kernel[0] * problem.kernel[1]
-    acc = tiling.out_blocks * tiling.rows * tiling.columns
     areas = buffers(problem, tiling, config)
+    inp = tiling.groups * tiling.ins * in_rows(problem, tiling)
+    inp *= problem.in_columns(_conv_extent(problem, tiling)[1])
+    wgt = 0 if problem.shared else tiling.units * tiling.ins * problem.taps
+    acc = tiling.units * problem.unit_accumulators(tiling.rows, tiling.columns)
     return inp <= areas.inp_slot and wgt <= areas.wgt_slot and acc <= areas.acc_slot
 
 
-def _cycles(problem: Problem, tiling: Tiling, config: Config) -> float:
-    """Estimated cycles of the layer: the busiest module if all buffers are doubled, else load and compute in turn."""
-    row_tiles = -(-problem.out_size[0] // tiling.rows)
-    column_tiles = -(-problem.out_size[1] // tiling.columns)
-    pixels = row_tiles * column_tiles * problem.outer
-    outs = -(-problem.out_blocks // tiling.out_blocks)
-    ins = -(-problem.in_blocks // tiling.in_blocks)
-    extra = int(problem.residual)
+@dataclass(frozen=True)
+class _Count:
+    """How many tiles there are along each loop."""
 
-    inp_stays = pixels * ins <= tiling.inp_slots if tiling.weights_outer else ins <= tiling.inp_slots
-    wgt_stays = ins <= tiling.wgt_slots if tiling.weights_outer else outs * ins <= tiling.wgt_slots
-    inp_passes = 1 if inp_stays else outs
-    wgt_passes = 1 if wgt_stays else pixels
+    pixels: int
+    channels: int
+    steps: int
 
-    height = min(problem.in_size[0], problem.in_rows(tiling.rows))
-    width = min(problem.in_size[1], problem.in_columns(tiling.columns))
-    inp_elements = inp_passes * pixels * problem.in_blocks * height * width
-    out_elements = problem.outer * problem.out_blocks * problem.out_size[0] * problem.out_size[1]
-    wgt_elements = wgt_passes * problem.out_blocks * problem.in_blocks * problem.kernel[0] * problem.kernel[1]
-    loads = inp_passes * pixels * problem.in_blocks + wgt_passes * outs * ins + extra * pixels * problem.out_blocks
-    load = (
-        (inp_elements + extra * out_elements) * config.element_bytes(Memory.INP)
-        + wgt_elements * config.element_bytes(Memory.WGT)
-    ) / BUS_BYTES_PER_CYCLE + loads * CYCLES_PER_LOAD
-    gemm = out_elements * (problem.in_blocks * problem.kernel[0] * problem.kernel[1] + 1 + extra)
-    compute = gemm + (6 + problem.bias_blocks) * out_elements + pixels * outs * ins * CYCLES_PER_TILE
-    store = out_elements * config.element_bytes(Memory.OUT) / BUS_BYTES_PER_CYCLE + pixels * outs * CYCLES_PER_LOAD
-    overlap = (
-        (tiling.inp_slots > 1 or inp_stays)
-        and (tiling.wgt_slots > 1 or wgt_stays)
-        and (tiling.acc_slots > 1 or pixels * outs == 1)
+
+def _count(problem: Problem, tiling: Tiling) -> _Count:
+    pixels = _parts(problem.out_size[0], tiling.rows) * _parts(problem.out_size[1], tiling.columns) * problem.outer
+    channels = _parts(problem.groups, tiling.groups) * _parts(problem.outs, tiling.outs)
+    return _Count(pixels, channels, _parts(problem.ins, tiling.ins))
+
+
+def tile_work(problem: Problem, tiling: Tiling, config: Config) -> Work:
+    """What an average tile asks of the modules."""
+    count = _count(problem, tiling)
+    tiles = count.pixels * count.channels
+    rows, columns = _conv_extent(problem, tiling)
+    height = min(problem.rows.extent, (rows - 1) * problem.rows.stride + problem.rows.kernel)
+    height = _parts(height, problem.row_spacing)
+    width = problem.in_columns(columns)
+    full_width = width == problem.columns.extent
+    outputs = problem.outer * problem.groups * problem.outs * problem.out_size[0] * problem.out_size[1]
+    halo = tiling.units * rows * columns * count.pixels * count.channels if problem.pools else outputs
+    gemm = halo * (problem.ins * problem.taps + 1 + (1 if problem.bias_blocks else 0) + int(problem.residual))
+    pooled = 0
+    if problem.pools:
+        pooled = halo * (problem.pools[1].kernel - 1) // problem.pools[1].stride + outputs * (
+            problem.pools[0].kernel - 1
+        )
+    return Work(
+        inp_elements=tiling.groups * tiling.ins * height * width,
+        inp_loads=1 if full_width else tiling.groups * tiling.ins,
+        wgt_elements=0 if problem.shared else tiling.units * tiling.ins * problem.taps,
+        residual_elements=tiling.units * tiling.rows * tiling.columns if problem.residual else 0,
+        bias_elements=tiling.units * problem.bias_blocks,
+        gemm=gemm / tiles,
+        alu=(outputs * problem.tail + pooled) / tiles,
+        out_elements=outputs * (4 if problem.wide else 1) / tiles,
+        total_gemm=gemm,
     )
-    first = load / max(1, pixels * outs * ins)
-    # Bytes break ties between tilings that are bound by compute.
-    return (max(load + store, compute) + first if overlap else load + compute + store) + 0.2 * (load + store)
+
+
+def _formula(problem: Problem, tiling: Tiling, config: Config) -> float:
+    """Cycles of the busiest module, transfers weighed a little: to tell hopeless tilings from good ones."""
+    count, work = _count(problem, tiling), tile_work(problem, tiling, config)
+    inputs = count.pixels * count.steps * (count.channels if problem.groups == 1 else _parts(problem.outs, tiling.outs))
+    if (count.pixels if tiling.weights_outer else 1) * count.steps <= tiling.inp_slots:
+        inputs = count.pixels * count.steps * (count.channels if problem.groups > 1 else 1)
+    stays = count.steps if tiling.weights_outer else count.channels * count.steps
+    weights = count.channels * count.steps * (1 if stays <= tiling.wgt_slots else count.pixels)
+    tiles = count.pixels * count.channels
+    transfers = work.load_cycles(inputs, weights, tiles, config) + work.store_cycles(tiles, config)
+    compute = tiles * (work.gemm + 2 * work.alu + 200 + 64 * count.steps)
+    return max(transfers, compute) + 0.2 * transfers
 
 
 def _widths(extent: int) -> list[int]:
     """Full width, then halves down to about eight columns: narrow tiles waste bursts and halo."""
     widths = [extent]
     while widths[-1] > 8:
-        widths.append(-(-widths[-1] // 2))
+        widths.append(_parts(widths[-1], 2))
     return widths
 
 
+def _channels(problem: Problem) -> Iterator[tuple[int, int, int]]:
+    """(groups, outs, ins) of a tile: whole groups, or parts of one; the most input blocks first."""
+    if problem.groups > 1:
+        for groups in _even_splits(problem.groups):
+            yield groups, problem.outs, problem.ins
+    for outs in _even_splits(problem.outs):
+        for ins in reversed(_even_splits(problem.ins)):
+            yield 1, outs, ins
+
+
 def _candidates(problem: Problem, config: Config) -> Iterator[Tiling]:
-    for inp_slots, wgt_slots, acc_slots in ((2, 2, 2), (1, 2, 2), (2, 1, 2), (3, 2, 2), (1, 1, 1)):
-        for width in _widths(problem.out_size[1]) + ([1] if acc_slots == 1 else []):
+    narrow = False
+    for slots in SLOTS:
+        found = False
+        for width in _widths(problem.out_size[1]):
             for height in _splits(problem.out_size[0]):
-                for out_blocks in _even_splits(problem.out_blocks):
-                    fitting = 0
-                    for in_blocks in reversed(_even_splits(problem.in_blocks)):
-                        tiling = Tiling(
-                            height, width, out_blocks, in_blocks, True, inp_slots, wgt_slots, acc_slots, 0.0
-                        )
-                        if _fits(problem, tiling, config):
-                            yield tiling
-                            yield replace(tiling, weights_outer=False)
-                            fitting += 1
-                        if fitting == 3:
-                            break
+                fitting: dict[tuple[int, int], int] = {}
+                for groups, outs, ins in _channels(problem):
+                    if fitting.get((groups, outs), 0) == 3:
+                        continue
+                    tiling = Tiling(height, width, groups, outs, ins, True, *slots)
+                    if _fits(problem, tiling, config):
+                        yield tiling
+                        yield replace(tiling, weights_outer=False)
+                        fitting[groups, outs] = fitting.get((groups, outs), 0) + 1
+                        found = True
+        narrow = narrow or found
+    if not narrow:
+        for height in (1,):
+            for groups, outs, ins in _channels(problem):
+                tiling = Tiling(height, 1, groups, outs, ins, True, 1, 1, 1)
+                if _fits(problem, tiling, config):
+                    yield tiling
 
 
-def _micro_ops(problem: Problem, tiling: Tiling, config: Config) -> int:
-    """Estimated micro-ops of the layer: those of one GEMM for each combination of buffer slots that occurs."""
-    reductions = [*problem.kernel, tiling.in_blocks]
-    outputs = [tiling.rows, tiling.columns, tiling.out_blocks]
-    product = prod(reductions) * prod(outputs)
-    shortest = product
-    for first, second in combinations(range(6), 2):
-        extents = reductions + outputs
-        loops = extents[first] * extents[second]
-        distinct = prod(extent for i, extent in enumerate(outputs, 3) if i not in (first, second))
-        if distinct >= HAZARD_DISTANCE or product == loops * distinct:
-            shortest = min(shortest, product // loops)
-    return shortest * len(_slot_combinations(problem, tiling))
-
-
-def _slot_combinations(problem: Problem, tiling: Tiling) -> set[tuple[int, int, int]]:
-    """Which (ACC, INP, WGT) slots meet in a GEMM, over the first tiles."""
-    pixels = range(-(-problem.out_size[0] // tiling.rows) * -(-problem.out_size[1] // tiling.columns) * problem.outer)
-    groups = range(-(-problem.out_blocks // tiling.out_blocks))
-    steps = range(-(-problem.in_blocks // tiling.in_blocks))
-    order = (
-        ((p, g) for g in groups for p in pixels) if tiling.weights_outer else ((p, g) for p in pixels for g in groups)
-    )
+def _simulated(problem: Problem, tiling: Tiling, config: Config) -> Tiling:
+    """`tiling` with the cycles that a simulation of its pipeline takes."""
+    count, work = _count(problem, tiling), tile_work(problem, tiling, config)
     inp, wgt = Slots(1, tiling.inp_slots), Slots(1, tiling.wgt_slots)
-    met = set()
-    for number, (pixel, group) in zip(range(8), order, strict=False):
-        for step in steps:
-            met.add((number % tiling.acc_slots, inp.take((pixel, step))[0], wgt.take((group, step))[0]))
-    return met
+    residual_chunks = _parts(work.residual_elements, buffers(problem, tiling, config).inp_slot)
+    tiles = count.pixels * count.channels
+    cycles, combinations = pipeline_cycles(
+        work,
+        _order(problem, tiling, count),
+        tiles,
+        count.steps,
+        (inp, wgt),
+        tiling.acc_slots,
+        residual_chunks,
+        config,
+        SIMULATED_STEPS,
+    )
+    reuse = max(1.0, tiles * count.steps / combinations)
+    return replace(tiling, cycles=cycles, reuse=reuse)
+
+
+def _order(problem: Problem, tiling: Tiling, count: _Count) -> Iterator[tuple[int, int, int]]:
+    """(pixel tile, channel tile, which input channels) in order of execution."""
+
+    def inputs(channel: int) -> int:
+        return channel // _parts(problem.outs, tiling.outs) if problem.groups > 1 else 0
+
+    if tiling.weights_outer:
+        return ((p, c, inputs(c)) for c in range(count.channels) for p in range(count.pixels))
+    return ((p, c, inputs(c)) for p in range(count.pixels) for c in range(count.channels))
 
 
 @lru_cache(maxsize=1024)
 def choose_tiling(problem: Problem, config: Config) -> Tiling:
-    """The tiling with the fewest estimated cycles, micro-ops counted. Raises CompileError where nothing fits."""
-    costed = [(_cycles(problem, tiling, config), tiling) for tiling in _candidates(problem, config)]
-    if not costed:
+    """The tiling with the fewest estimated cycles. Raises CompileError where nothing fits."""
+    scored = sorted(
+        (
+            (_formula(problem, tiling, config), number, tiling)
+            for number, tiling in enumerate(_candidates(problem, config))
+        ),
+        key=lambda entry: entry[:2],
+    )
+    if not scored:
         raise CompileError(
-            f"a convolution with kernel {problem.kernel} over {problem.in_size[1]} columns does not fit the buffers of "
-            f"{config.name}"
+            f"a window of {problem.rows.kernel} x {problem.columns.kernel} over {problem.columns.extent} columns does "
+            f"not fit the buffers of {config.name}"
         )
-    costed.sort(key=lambda pair: pair[0])
-    best, cycles = None, float("inf")
-    for base, tiling in costed[:FINALISTS]:
-        total = base + CYCLES_PER_MICRO_OP * _micro_ops(problem, tiling, config)
-        if total < cycles:
-            best, cycles = tiling, total
-    assert best is not None
-    return replace(best, cycles=cycles)
+    finalists = [_simulated(problem, tiling, config) for _, _, tiling in scored[:FINALISTS]]
+    return min(finalists, key=lambda tiling: tiling.cycles)
+
+
+def fits(problem: Problem, config: Config) -> bool:
+    """Whether some tiling fits the buffers."""
+    try:
+        choose_tiling(problem, config)
+    except CompileError:
+        return False
+    return True

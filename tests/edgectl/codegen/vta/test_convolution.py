@@ -12,7 +12,8 @@ from edge_agent.vta.program import Program
 from edge_agent.vta.simulator import Simulation
 from edge_agent.vta.verify import verify
 from edgectl.codegen.vta.compiler import compile_program
-from edgectl.codegen.vta.layers import Activation, ConvolutionLayer
+from edgectl.codegen.vta.layers import Activation, Layer
+from edgectl.codegen.vta.packing import pack_weight
 from edgectl.operators.base import window_output
 from edgectl.operators.integer import IntegerConvolution
 from edgectl.operators.layout import Pack, Unpack
@@ -50,12 +51,13 @@ class Case:
         self.weight = tensor(channels[1], channels[0], *kernel)
         self.bias = rng.integers(-100_000, 100_000, channels[1], dtype=np.int32)
         self.residual = tensor(batch, channels[1], height, width) if residual else None
-        self.layer = ConvolutionLayer(
+        self.layer = Layer(
             name="layer",
+            kernel=kernel,
             x=Activation("x", samples, channels[0], *size),
             out=Activation("out", samples, channels[1], height, width),
             residual=Activation("residual", samples, channels[1], height, width) if residual else None,
-            weight=self.weight,
+            weight=pack_weight(self.weight, 1, 1, config.block),
             bias=self.bias,
             strides=operator.strides,
             padding=operator.padding,
@@ -175,8 +177,8 @@ def test_layers_larger_than_the_buffers(
 def test_padding_rows_are_not_multiplied() -> None:
     operator = IntegerConvolution(padding=(1, 1, 1, 1), shift=8)
     case = Case(0, operator, (16, 16), (8, 8), (3, 3), False, 1, DEFAULT_CONFIG)
-    # 9 taps x 64 pixels, less the top and bottom rows' three taps that lie in the padding, and one for the bias.
-    assert case.program().counters.gemm_counter == 9 * 64 - 2 * 3 * 8 + 64
+    # Along each axis 3 * 8 pairs of a tap and a pixel, less the two that meet padding; and one for the bias.
+    assert case.program().counters.gemm_counter == 22 * 22 + 64
 
 
 def test_weights_are_loaded_once_where_they_fit() -> None:

@@ -28,7 +28,6 @@ from edgectl.codegen.vta.compiler import compile_program
 from edgectl.cpu_estimate import predict_inference
 from edgectl.golden import golden_sample, program_digests
 from edgectl.graph import Model
-from edgectl.operators.layout import Pack
 from edgectl.quantization.quantizer import quantize
 from edgectl.stages import Stages
 
@@ -77,8 +76,8 @@ class Build:
 
     @property
     def fallbacks(self) -> tuple[Fallback, ...]:
-        """The convolutions that run on the CPU, and why."""
-        return tuple(Fallback(**entry) for entry in self.manifest["layers"]["cpu_convolutions"])
+        """The layers that run on the CPU, and why."""
+        return tuple(Fallback(**entry) for entry in self.manifest["layers"]["cpu"])
 
     @property
     def counters(self) -> Counters:
@@ -93,8 +92,11 @@ def build(
     origin: Mapping[str, Any] | None = None,
     stages: Stages | None = None,
     cache: BuildCache | None = None,
+    offload: str = "all",
 ) -> Build:
     """Quantize and compile `model` for a board. `origin` says where it came from, for the manifest.
+
+    `offload`: "all" gives the accelerator every layer it can compute, "reference" convolutions but the first.
 
     `calibration` is float32 (N, C, H, W), preprocessed; None: synthetic images. With a `cache`, what was built before
     from the same is taken from there, and what is built is kept there. Raises CompileError where the model cannot be
@@ -105,7 +107,7 @@ def build(
     calibrated = {"calibrated_on": "synthetic images" if calibration is None else f"{len(calibration)} images"}
     origin = {**(origin or {}), **calibrated}
     # All that build_integer is told besides: being one mapping, none can be missing from the key.
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"offload": offload}
 
     def compiled() -> Build:
         with stages.stage("quantize"):
@@ -134,6 +136,7 @@ def build_integer(
     board: str | BoardProfile = "sim",
     origin: Mapping[str, Any] | None = None,
     stages: Stages | None = None,
+    offload: str = "all",
 ) -> Build:
     """Compile an integer Model for a board: see `build`."""
     from edgectl.codegen.cpu import compile_segments, cpu_target
@@ -142,7 +145,7 @@ def build_integer(
     target = profile(board) if isinstance(board, str) else board
     config = target.vta
     with stages.stage("compile for VTA"):
-        parts = partition(integer, config, PROGRAM_ACROSS_LAYERS in target.features)
+        parts = partition(integer, config, PROGRAM_ACROSS_LAYERS in target.features, offload)
         programs = {
             step.name: compile_program(step.name, step.layers, step.outputs, config)
             for step in parts.steps
@@ -154,7 +157,7 @@ def build_integer(
         cpu = cpu_target(target.cpu)
         code = compile_segments([step.segment for step in parts.steps if isinstance(step, CpuStep)], cpu)
     with stages.stage("seal"):
-        data = _seal(integer, target, parts, programs, code, cpu, origin or {})
+        data = _seal(integer, target, parts, programs, code, cpu, {**(origin or {}), "offload": offload})
         sealed = read_bundle(data)
     return Build(data, sealed.digest, sealed.manifest, lambda: integer)
 
@@ -178,11 +181,10 @@ def _seal(
         for step in parts.steps
     ]
     plan = make_plan(steps, integer, parts.observed)
-    pack = Pack(board.vta.batch, board.vta.block)
-    golden, golden_members = golden_sample(integer, list(plan.observed), pack)
+    golden, golden_members = golden_sample(integer, list(plan.observed), parts.packings)
     # Where floats are inside the network, its programs are tested alone too.
     golden["programs"] = {
-        _member(step.name): program_digests(integer, step, pack)
+        _member(step.name): program_digests(step, parts.packings, integer.types(), board.vta)
         for step in parts.steps
         if isinstance(step, AcceleratorStep) and not set(step.outputs) <= set(golden["integers"])
     }
@@ -195,7 +197,8 @@ def _seal(
     }
     types = integer.types()
     on_vta = [layer.name for program in programs.values() for layer in program.layers]
-    bounds = layer_bounds(integer, on_vta, board.vta)
+    layers = [layer for step in parts.steps if isinstance(step, AcceleratorStep) for layer in step.layers]
+    bounds = layer_bounds(integer, {layer.name: layer.covers for layer in layers if layer.covers}, board.vta)
     manifest = {
         "edgectl": VERSION,
         "agent_protocol": AGENT_PROTOCOL,
@@ -210,7 +213,7 @@ def _seal(
         "labels": list(integer.labels),
         "layers": {
             "vta": on_vta,
-            "cpu_convolutions": [asdict(fallback) for fallback in parts.fallbacks],
+            "cpu": [asdict(fallback) for fallback in parts.fallbacks],
         },
         "counters": sum((program.counters for program in programs.values()), Counters()).as_dict(),
         "predicted": predict_inference(integer, parts.steps, programs, board).as_dict(),

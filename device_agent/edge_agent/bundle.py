@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,8 @@ def read_bundle(source: Path | bytes, maximum_bytes: int = MAXIMUM_BYTES) -> Bun
     except FileNotFoundError:
         raise VerificationError(f"there is no bundle at {source!s}") from None
     except (
-        OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError, RuntimeError, NotImplementedError, EOFError,
+        OSError, zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, RuntimeError, NotImplementedError,
+        EOFError,
     ) as error:  # fmt: skip
         raise VerificationError(
             f"not an edgectl bundle, or a damaged one ({error}); compile or upload it again"

@@ -64,9 +64,13 @@ class Metrics:
         self._activated = gauge(
             "edge_model_activated_timestamp_seconds", "When the live model was activated; 0 without one."
         )
-        self._predicted = gauge(
+        self._predicted_vta = gauge(
             "edge_model_predicted_vta_seconds",
             "VTA's time of one inference, predicted from the live model's programs; 0 without one.",
+        )
+        self._predicted = gauge(
+            "edge_model_predicted_seconds",
+            "Time of one inference from the decoded image on, predicted for the live model; 0 without one.",
         )
         self._model = Info("edge_model", "The live model.", registry=self._registry)
         self.set_model(None)
@@ -97,9 +101,12 @@ class Metrics:
     def activated(self, succeeded: bool) -> None:
         self._activations["succeeded" if succeeded else "failed"].inc()
 
-    def set_model(self, info: Mapping[str, str] | None, predicted_vta_seconds: float = 0.0) -> None:
-        """The live model's `model` and `digest`, and its prediction; None where there is none."""
-        self._predicted.set(predicted_vta_seconds)
+    def set_model(
+        self, info: Mapping[str, str] | None, predicted_vta_seconds: float = 0.0, predicted_seconds: float = 0.0
+    ) -> None:
+        """The live model's `model` and `digest`, and what is predicted of it; None where there is none."""
+        self._predicted_vta.set(predicted_vta_seconds)
+        self._predicted.set(predicted_seconds)
         self._model.info(dict(info or {"model": "", "digest": ""}))
         self._ready.set(info is not None)
         self._activated.set(time.time() if info is not None else 0)

@@ -59,11 +59,10 @@ class Model:
         model = self.bundle.manifest.get("model", "")
         return str(model.get("name", "") if isinstance(model, Mapping) else model)[:100]
 
-    @property
-    def predicted_vta_seconds(self) -> float:
-        """What the host predicted for one inference on VTA; 0 where the manifest does not say."""
+    def predicted(self, part: str) -> float:
+        """What the host predicted for one inference, such as "vta_seconds"; 0 where the manifest does not say."""
         predicted = self.bundle.manifest.get("predicted")
-        seconds = predicted.get("vta_seconds", 0.0) if isinstance(predicted, Mapping) else 0.0
+        seconds = predicted.get(part, 0.0) if isinstance(predicted, Mapping) else 0.0
         return float(seconds) if isinstance(seconds, int | float) else 0.0
 
     @property
@@ -219,7 +218,9 @@ class Service:
             return retired
 
         retired = self._worker.call(go_live, always=True)
-        self._metrics.set_model({"model": model.name, "digest": digest}, model.predicted_vta_seconds)
+        self._metrics.set_model(
+            {"model": model.name, "digest": digest}, model.predicted("vta_seconds"), model.predicted("total_seconds")
+        )
         if retired is not None:
             self._unload(retired)
         return Activation(model.as_dict(), loaded - start, tested - loaded)

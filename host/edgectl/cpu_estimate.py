@@ -52,8 +52,11 @@ class InferencePrediction:
 
     def as_dict(self) -> dict[str, Any]:
         """The manifest's `predicted`."""
-        parts = {"vta_seconds": self.seconds(VTA), "cpu_seconds": self.seconds(CPU)}
-        parts["overhead_seconds"] = self.seconds(CALLS)
+        parts = {
+            "vta_seconds": self.vta_cycles / self.clock_hz,
+            "cpu_seconds": self.seconds(CPU),
+            "overhead_seconds": self.seconds(CALLS),
+        }
         return {
             "vta_cycles": self.vta_cycles,
             "clock_hz": self.clock_hz,
@@ -155,8 +158,8 @@ def calls_estimate(kernels: int, programs: int, cpu: Processor) -> StepEstimate:
         "calls",
         CALLS,
         cpu.seconds(cycles),
-        f"1 request of {cpu.inference_cycles:,} cycles, {kernels} kernels of {cpu.kernel_call_cycles:,}, "
-        f"{programs} programs of {cpu.program_call_cycles:,}",
+        f"1 request of {cpu.inference_cycles:,} cycles, {_number(kernels, 'kernel')} of {cpu.kernel_call_cycles:,}, "
+        f"{_number(programs, 'program')} of {cpu.program_call_cycles:,}",
     )
 
 
@@ -200,6 +203,10 @@ def _program(
         StepEstimate(name, VTA, cycles / board.clock_hz, run),
         StepEstimate(f"{name}: copy its inputs and outputs", CPU, cpu.seconds(0, moved), _size(moved)),
     )
+
+
+def _number(count: int, name: str) -> str:
+    return f"{count} {name}{'s' * (count != 1)}"
 
 
 def _size(nbytes: int) -> str:

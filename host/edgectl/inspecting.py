@@ -87,7 +87,8 @@ def describe(opened: Opened) -> dict[str, Any]:
             "preprocessing": manifest["preprocessing"],
             "labels": f"{len(manifest['labels'])} classes",
             "counters": ", ".join(f"{name} {value:,}" for name, value in manifest["counters"].items()),
-            "predicted": f"{predicted['vta_cycles']:,} cycles on VTA, {predicted['vta_seconds'] * 1e3:.1f} ms",
+            "predicted": f"{predicted['vta_cycles']:,} cycles on VTA, {predicted['vta_seconds'] * 1e3:.1f} ms"
+            + (f" of {predicted['total_seconds'] * 1e3:.1f} ms in all" if "total_seconds" in predicted else ""),
             "members": ", ".join(f"{name} {entry['bytes']:,}" for name, entry in manifest["members"].items()),
         }
         steps = [

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from edgectl.boards.board import Score
 from edgectl.cli.terminal import banner, milliseconds, notices, output, stage_times, table
@@ -68,13 +69,25 @@ def show_latency(measurement: Measurement) -> None:
     console.print()
     console.print(rows)
     predicted = measurement.manifest["predicted"]
-    batch = measurement.batch
     console.print(
-        f"Prediction for real hardware: VTA alone would take "
-        f"{milliseconds(predicted['vta_seconds'] * 1e3 / batch)} per sample\n"
-        f"[dim]({predicted['vta_cycles'] / batch:,.0f} cycles at the board's {predicted['clock_hz'] / 1e6:.0f} MHz; "
-        "its CPU's share is not included)[/dim]"
+        f"For real hardware {prediction(measurement.manifest)}\n"
+        f"[dim]({predicted['vta_cycles'] / measurement.batch:,.0f} cycles at {predicted['clock_hz'] / 1e6:.0f} MHz; "
+        "the rest is estimated from instruction counts)[/dim]"
     )
+
+
+def prediction(manifest: Mapping[str, Any]) -> str:
+    """What is predicted of a bundle for each sample, in one line; of VTA alone where edgectl knew no more."""
+    predicted = manifest["predicted"]
+    samples = manifest["inputs"][0]["shape"][0]
+
+    def shown(part: str) -> str:
+        return milliseconds(predicted[part] * 1e3 / samples)
+
+    if "total_seconds" not in predicted:
+        return f"predicted of VTA alone: {shown('vta_seconds')} per sample"
+    parts = f"VTA {shown('vta_seconds')}, CPU {shown('cpu_seconds')}, calls {shown('overhead_seconds')}"
+    return f"predicted on {predicted['processor']}: {shown('total_seconds')} per sample ({parts})"
 
 
 def show_counters(measurement: Measurement) -> None:

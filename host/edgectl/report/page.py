@@ -8,6 +8,7 @@ from pathlib import Path
 from edge_agent.version import VERSION
 from edgectl.files import atomic_file
 from edgectl.report.figures import Figures, Layer, moved_bytes
+from edgectl.report.inference import inference_table
 from edgectl.report.markup import digits, element, grouped, percent, ratio, scaled, text
 from edgectl.report.roofline import roofline
 from edgectl.report.table import USES, layer_table, legend, sensitivity_table
@@ -25,7 +26,7 @@ def page(figures: Figures) -> str:
         content += [_cards(figures), _worst(figures), _timeline(figures), _layers(figures), _limits(figures)]
     else:
         content.append(element("p", "No layer of this model runs on VTA."))
-    content.append(_cpu(figures))
+    content += [_inference(figures), _cpu(figures)]
     head = (
         '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -60,7 +61,7 @@ def _header(figures: Figures) -> str:
     )
     warning = (
         "Every time on this page is a prediction, not a measurement: the programs' instructions, replayed on a model "
-        "of the hardware whose parameters are estimates. It covers VTA alone; what the board's CPU does comes on top."
+        "of the hardware whose parameters are estimates, and estimates of what the board's CPU does."
     )
     return element(
         "header",
@@ -174,7 +175,23 @@ def _limits(figures: Figures) -> str:
     )
 
 
+def _inference(figures: Figures) -> str:
+    """The whole inference; nothing where the bundle does not have it."""
+    predicted = figures.predicted
+    if not predicted.get("total_seconds"):
+        return ""
+    lead = (
+        f"From the decoded image to the best classes on {predicted['processor']}: "
+        f"{digits(predicted['total_seconds'] * 1e3)} ms, of it VTA {digits(predicted['vta_seconds'] * 1e3)}, the CPU "
+        f"{digits(predicted['cpu_seconds'] * 1e3)}, and the agent's calls "
+        f"{digits(predicted['overhead_seconds'] * 1e3)}. A kernel takes the cycles that were counted for its operators "
+        "under emulation, and its bytes at the memory's rate."
+    )
+    table = element("div", inference_table(predicted), class_="scroll")
+    return _section("The whole inference", text(lead), table)
+
+
 def _cpu(figures: Figures) -> str:
-    lead = f"{figures.cpu_kernels} kernels run on the board's CPU and are not part of the prediction."
+    lead = f"{figures.cpu_kernels} kernels run on the board's CPU."
     items = (element("li", element("code", text(layer)), text(f" {reason}")) for layer, reason in figures.fallbacks)
     return _section("On the CPU", text(lead), element("ul", *items) if figures.fallbacks else "")

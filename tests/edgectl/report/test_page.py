@@ -12,6 +12,7 @@ import pytest
 from edge_agent.bundle import Bundle
 from edgectl.errors import EdgectlError
 from edgectl.report.figures import Figures, figures_of
+from edgectl.report.markup import digits
 from edgectl.report.page import excess, page, write_page
 from tests.edgectl.report import handmade
 
@@ -61,9 +62,21 @@ def test_the_page_has_every_layer_and_figure(figures: Figures) -> None:
         "Layers",
         "Roofline",
         "Sensitivity of the prediction",
+        "The whole inference",
         "On the CPU",
     ]
     assert "conv0" in reader.texts["code"]
+
+
+def test_the_page_has_the_whole_inference(figures: Figures) -> None:
+    predicted = figures.predicted
+    document = page(figures)
+    texts = Reader(document).texts
+    assert {step["step"] for step in predicted["steps"]} <= set(texts["code"])
+    assert {step["why"] for step in predicted["steps"]} <= set(texts["td"])
+    assert f"on pynq: {digits(predicted['total_seconds'] * 1e3)} ms, of it VTA" in document
+    old = {name: predicted[name] for name in ("vta_cycles", "clock_hz", "vta_seconds")}
+    assert "The whole inference" not in page(replace(figures, predicted=old))
 
 
 def test_the_page_needs_nothing_else(figures: Figures) -> None:

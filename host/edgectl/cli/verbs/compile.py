@@ -51,6 +51,7 @@ def compile(
     from edge_agent.bundle import read_bundle
     from edgectl.boards.choosing import check_profile
     from edgectl.cli import terminal
+    from edgectl.cli.report import prediction
     from edgectl.deploying import compile_source
     from edgectl.errors import UsageError
     from edgectl.files import atomic_file
@@ -98,10 +99,9 @@ def compile(
     )
     console.print(
         f"{len(manifest['layers']['vta'])} layers on VTA in {len(build.programs)} program"
-        f"{'s' if len(build.programs) != 1 else ''}, predicted to take "
-        f"{terminal.milliseconds(manifest['predicted']['vta_seconds'] * 1e3)} there; look inside with: "
-        f"edgectl inspect {path}"
+        f"{'s' if len(build.programs) != 1 else ''}; look inside with: edgectl inspect {path}"
     )
+    console.print(prediction(manifest))
     if report:
         console.print(f"where that time goes: {report}", soft_wrap=True)
     for fallback in build.fallbacks:

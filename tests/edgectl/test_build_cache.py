@@ -222,12 +222,12 @@ def test_what_has_no_encoding_is_refused() -> None:
 
 
 def test_a_second_build_is_the_first_ones(cache: BuildCache) -> None:
-    first = build(model(), cache=cache)
+    first = build(model(), cache=cache, offload="reference")
     remarks: list[str] = []
     stages = Stages(remark=remarks.append)
-    second = build(model(), cache=cache, stages=stages)
+    second = build(model(), cache=cache, stages=stages, offload="reference")
     assert not first.cached and second.cached
-    assert second.data == first.data == build(model()).data
+    assert second.data == first.data == build(model(), offload="reference").data
     assert (second.digest, second.manifest, second.counters) == (first.digest, first.manifest, first.counters)
     assert second.fallbacks == first.fallbacks and second.fallbacks
     assert [*map(write_program, second.programs)] == [*map(write_program, first.programs)] and second.programs
@@ -242,8 +242,9 @@ def test_another_model_is_compiled(cache: BuildCache) -> None:
     assert not other.cached and other.digest != first.digest
     assert not build(model(), "pynq", cache=cache).cached
     assert not build(model(), origin={"seed": 1}, cache=cache).cached
+    assert not build(model(), offload="reference", cache=cache).cached
     assert build(model(), cache=cache).digest == first.digest
-    assert len(list(cache.folder.iterdir())) == 4
+    assert len(list(cache.folder.iterdir())) == 5
 
 
 def test_a_damaged_entry_is_compiled_again(cache: BuildCache) -> None:

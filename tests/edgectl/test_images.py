@@ -135,6 +135,19 @@ def test_several_images_are_one_batch(tmp_path: Path) -> None:
     np.testing.assert_array_equal(batch[:1], load_image(paths[0], HOW))
 
 
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_every_level_is_normalised_to_the_bit_as_the_formula_says(order: str) -> None:
+    how = Preprocessing(8, (16, 48), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), order)
+    pixels = np.random.default_rng(3).permuted(np.arange(2 * 16 * 48 * 3) % 256).astype(np.uint8).reshape(2, 16, 48, 3)
+    expected = pixels if order == "RGB" else pixels[..., ::-1]
+    expected = (expected.astype(np.float32) / np.float32(255) - np.array(how.mean, np.float32)) / np.array(
+        how.std, np.float32
+    )
+    actual = normalised(pixels, how)
+    np.testing.assert_array_equal(actual, expected.transpose(0, 3, 1, 2))
+    assert actual.dtype == np.float32 and actual.flags.c_contiguous
+
+
 def test_pixels_of_another_size_are_refused_with_both() -> None:
     with pytest.raises(UsageError, match=r"uint8\[2, 7, 6, 3\], the model needs uint8\[N, 6, 6, 3\]"):
         normalised(np.zeros((2, 7, 6, 3), np.uint8), HOW)

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from scripts.cortex_a9_pipeline import KINDS, parse, steady_cycles
@@ -91,7 +92,7 @@ def count(model: Model) -> Count:
         command = [emulator, *emulation.PROCESSOR[TARGET.name], "-d", "in_asm,exec,nochain", "./main"]
         with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
-            result = _read(process.stderr)
+            result = summed(process.stderr)
         if process.returncode != 0:
             raise SystemExit(f"{model.name}: the emulated kernels failed with {process.returncode}")
     return result
@@ -106,11 +107,8 @@ def _link(model: Model, folder: Path) -> None:
         objects.extend(given)
         return genuine(given, target)
 
-    compiler.link_library = keep_objects
-    try:
+    with mock.patch.object(compiler, "link_library", keep_objects):
         code = compile_segments([model], TARGET)
-    finally:
-        compiler.link_library = genuine
     (folder / "kernels.o").write_bytes(objects[0])
     (folder / "constants").write_bytes(code.constants)
     (folder / "main.c").write_text(emulation.program(code))
@@ -122,7 +120,7 @@ def _link(model: Model, folder: Path) -> None:
     link._zig("cc", "-O1", "-static", *machine, "-o", str(folder / "main"), *sources)
 
 
-def _read(log: Iterable[str]) -> Count:
+def summed(log: Iterable[str]) -> Count:
     """Sum qemu's log over the kernels' functions: `IN:` has a block's instructions, each `Trace` is a run of it."""
     blocks: dict[int, list[str]] = {}
     runs: Counter[int] = Counter()

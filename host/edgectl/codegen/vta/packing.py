@@ -9,13 +9,17 @@ import numpy as np
 
 def merged_groups(groups: int, group_inputs: int, group_outputs: int, block: int) -> int:
     """How many groups are left when neighbours are merged until the inputs and outputs of each fill whole blocks."""
-    inputs = lcm(group_inputs, block) // group_inputs
-    together = lcm(inputs, lcm(group_outputs, block) // group_outputs)
+    together = _neighbours(group_inputs, group_outputs, block)
     merged = -(-groups // together)
     # A last group that is not full must still have all its blocks.
     whole_in = -(-groups * group_inputs // block) == merged * (together * group_inputs // block)
     whole_out = -(-groups * group_outputs // block) == merged * (together * group_outputs // block)
     return merged if whole_in and whole_out else 1
+
+
+def _neighbours(group_inputs: int, group_outputs: int, block: int) -> int:
+    """How many groups together have whole blocks of inputs and of outputs."""
+    return lcm(lcm(group_inputs, block) // group_inputs, lcm(group_outputs, block) // group_outputs)
 
 
 def pack_weight(weight: np.ndarray, groups: int, merged: int, block: int) -> np.ndarray:
@@ -25,7 +29,7 @@ def pack_weight(weight: np.ndarray, groups: int, merged: int, block: int) -> np.
     """
     out_channels, group_inputs, kernel_h, kernel_w = weight.shape
     group_outputs = out_channels // groups
-    together = -(-groups // merged)
+    together = groups if merged == 1 else _neighbours(group_inputs, group_outputs, block)
     outs, ins = -(-together * group_outputs // block), -(-together * group_inputs // block)
     full = np.zeros((merged, outs * block, ins * block, kernel_h, kernel_w), np.int8)
     for group in range(groups):

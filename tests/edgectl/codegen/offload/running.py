@@ -1,0 +1,114 @@
+"""Runs a partitioned Model as a board does and compares it, to the bit, with the interpreter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edge_agent.vta.config import Config
+from edge_agent.vta.program import Program, Role
+from edge_agent.vta.simulator import Simulation
+from edge_agent.vta.verify import verify
+from edgectl.codegen.partition import AcceleratorStep, CpuStep, Partition, partition
+from edgectl.codegen.vta.compiler import compile_program
+from edgectl.codegen.vta.reference import evaluate
+from edgectl.graph import Model
+from edgectl.interpreter import interpret
+from edgectl.operators.layout import Pack, Unpack
+from edgectl.operators.patches import PackPatches
+from edgectl.operators.planes import JoinPlanes, SplitPlanes
+from edgectl.operators.quantization import Dequantize, Quantize
+from edgectl.operators.shape import Flatten, Reshape
+from tests.edge_agent.vta.reference import ReferenceMachine
+
+FEATURES = frozenset({"program_across_layers"})
+LAYOUTS = (Pack, Unpack, PackPatches, SplitPlanes, JoinPlanes)
+UNREMARKABLE = (*LAYOUTS, Quantize, Dequantize, Flatten, Reshape)
+"""What may be on the CPU without a reason."""
+
+
+def check(
+    model: Model,
+    inputs: Mapping[str, np.ndarray],
+    config: Config,
+    across_layers: bool = True,
+    reasons: Sequence[str] = (),
+    interleavings: Sequence[int] = (),
+) -> Partition:
+    """Partition, compile, verify and run `model`: every value that crosses steps must be the interpreter's.
+
+    What stays on the CPU must say why, in words that match one of `reasons` (patterns). Programs run in the simulator
+    and, for each seed of `interleavings`, on a naive machine whose modules take turns at random.
+    """
+    parts = partition(model, config, across_layers)
+    check_reasons(model, parts, reasons)
+    expected: dict[str, np.ndarray] = {}
+    outputs = interpret(model, inputs, expected.__setitem__)
+    expected.update(inputs)
+    values: dict[str, np.ndarray] = dict(inputs)
+    for step in parts.steps:
+        if isinstance(step, CpuStep):
+            values.update(interpret(step.segment, {name: values[name] for name in step.segment.inputs}))
+            continue
+        program = compile_program(step.name, step.layers, step.outputs, config)
+        if not across_layers:
+            assert len(step.layers) == 1 and not program.features
+        made = run(step, program, {name: values[name] for name in step.inputs}, config, interleavings)
+        values.update(made)
+    for name in parts.observed:
+        source, operator = parts.packings.get(name, (name, None))
+        value = expected[source] if operator is None else operator.evaluate(expected[source])
+        np.testing.assert_array_equal(values[name], value, name)
+    for name, value in outputs.items():
+        assert values[name].dtype == value.dtype
+        np.testing.assert_array_equal(values[name], value, name)
+    return parts
+
+
+def run(
+    step: AcceleratorStep,
+    program: Program,
+    inputs: Mapping[str, np.ndarray],
+    config: Config,
+    interleavings: Sequence[int],
+) -> dict[str, np.ndarray]:
+    """What `program` makes of `inputs`: the same on every machine and by the layers' definition."""
+    shapes = {tensor.name: tensor.shape for tensor in program.tensors if tensor.role is Role.OUTPUT}
+    assert set(shapes) == set(step.outputs)
+    assert {tensor.name for tensor in program.tensors if tensor.role is Role.INPUT} == set(step.inputs)
+    outputs = {name: np.zeros(shape, np.int8) for name, shape in shapes.items()}
+    Simulation(verify(program, FEATURES)).run(dict(inputs), outputs)
+    defined = evaluate(step.layers, inputs, config)
+    for name, value in outputs.items():
+        np.testing.assert_array_equal(value, defined[name], name)
+    for seed in interleavings:
+        for name, value in ReferenceMachine(program, seed).run(dict(inputs)).items():
+            np.testing.assert_array_equal(value, outputs[name], name)
+    return outputs
+
+
+def check_reasons(model: Model, parts: Partition, reasons: Sequence[str]) -> None:
+    """Exactly what is on the CPU and is no border or layout has a reason, one of those that are expected."""
+    on_cpu = {
+        node.label
+        for step in parts.steps
+        if isinstance(step, CpuStep)
+        for node in step.segment.nodes
+        if not isinstance(node.operator, UNREMARKABLE)
+    }
+    assert {fallback.layer for fallback in parts.fallbacks} == on_cpu
+    on_vta = {name for step in parts.steps if isinstance(step, AcceleratorStep) for name in covered(step)}
+    for node in model.nodes:
+        if not isinstance(node.operator, UNREMARKABLE):
+            assert (node.name in on_vta) != (node.label in on_cpu), node
+    for fallback in parts.fallbacks:
+        assert any(re.search(reason, fallback.reason) for reason in reasons), fallback
+
+
+def covered(step: AcceleratorStep) -> set[str]:
+    """Names of nodes that the layers of a step compute: those they cover, and concatenations they are parts of."""
+    names = {name for layer in step.layers for name in layer.covers}
+    tensors = {layer.out.name for layer in step.layers}
+    return names | {name.removesuffix(".packed") for name in tensors} | {layer.name for layer in step.layers}

@@ -13,7 +13,7 @@ from tests.edgectl.quantization.networks import NETWORKS
 @pytest.fixture(scope="session")
 def bundle() -> Bundle:
     """Residual blocks in one program; the first convolution on the CPU."""
-    return read_bundle(build(NETWORKS["residual"]()).data)
+    return read_bundle(build(NETWORKS["residual"](), offload="reference").data)
 
 
 @pytest.fixture(scope="session")

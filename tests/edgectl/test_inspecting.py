@@ -60,7 +60,7 @@ def test_the_listing_is_every_instruction_once(demo_bundle: Path) -> None:
 def test_what_is_not_there(demo_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no program 'x'.*it has program1"):
         open_programs(str(demo_bundle), "x")
-    with pytest.raises(UsageError, match="there is no layer 'x' on VTA; there are resnet20cifar10_stage1_relu0_fwd"):
+    with pytest.raises(UsageError, match="there is no layer 'x' on VTA; there are resnet20cifar10_relu0_fwd"):
         listing(open_programs(str(demo_bundle)), "x")
     with pytest.raises(UsageError, match="No such file"):
         open_programs(str(tmp_path / "none"))

@@ -58,7 +58,7 @@ def test_compile_for_a_board(edgectl: Edgectl) -> None:
 
 def test_disassembly(edgectl: Edgectl, demo_bundle: Path) -> None:
     everything = edgectl("inspect", "-d", demo_bundle).out.splitlines()
-    assert everything[:2] == ["; program program1", "; resnet20cifar10_stage1_relu0_fwd"]
+    assert everything[:2] == ["; program program1", "; resnet20cifar10_relu0_fwd"]
     assert "FINISH" in everything[-1]
     layer = "resnet20cifar10_stage1_activation0"
     alone = edgectl("inspect", "-d", "--layer", layer, demo_bundle).out.splitlines()

@@ -16,18 +16,27 @@ from edgectl.operators.activation import Clip, Relu
 from edgectl.operators.base import Operator
 from edgectl.operators.quantization import Dequantize, Quantize, Requantize
 from edgectl.quantization.calibration import Observation
+from edgectl.quantization.common_scales import common_scales
 from edgectl.quantization.scales import best_scale, power_of_two_ratio
+from edgectl.quantization.suitability import Suitability
 
 MAXIMUM_SHIFT = 15
 """Right shifts the hardware does right (vta-facts 3.5)."""
+MAXIMUM_SUM_SHIFT = 22
+"""Right shifts, in two steps, into int8 from accumulators that fill int32 but for two bits."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """An integer form of a value: the name of the tensor that holds it, and what one unit is worth."""
+    """An integer form of a value: the name of the tensor that holds it, and what one unit is worth.
+
+    Where there are `ratios` (positive, one for each channel), a unit is worth `scale` times the channel's. Only readers
+    that can multiply them into constants may get such a form (Suitability.takes_ratios).
+    """
 
     name: str
     scale: float
+    ratios: np.ndarray | None = None
 
 
 class IntegerModelBuilder:
@@ -41,8 +50,10 @@ class IntegerModelBuilder:
         self.model = model
         self.seen = observations
         self.types = model.types()
+        self.suitability = Suitability(model)
         self.int8: dict[str, Form] = {}
         self.int32: dict[str, Form] = {}
+        self._common = common_scales(model, observations)
         self._consumers = model.consumers()
         self._nodes: list[Node] = []
         self._parameters = dict(model.parameters)
@@ -93,54 +104,69 @@ class IntegerModelBuilder:
     def is_constant(self, *names: str) -> bool:
         return all(name in self.model.parameters for name in names)
 
-    def is_integer(self, value: str) -> bool:
-        return value in self.int8 or value in self.int32
-
     def is_ready(self, value: str) -> bool:
-        return self.is_integer(value) or value in self._float
+        return value in self.int8 or value in self.int32 or value in self._float
 
     def is_fused(self, node: Node) -> bool:
         """Whether a node before already computes what `node` does."""
         return node.name in self._fused
 
-    def observed_scale(self, value: str, unit: float = 1.0) -> float:
+    def chosen_scale(self, value: str, unit: float = 1.0, maximum: int | None = None) -> float:
+        """`unit` * 2**k for the int8 form of `value`: the scale of the concatenations that it goes into, unless that is
+        out of reach (k above `maximum`); else the best for what was observed."""
+        if value in self._common:
+            shift = power_of_two_ratio(self._common[value], unit)
+            if shift is not None and (maximum is None or shift <= maximum):
+                return self._common[value]
         seen = self.seen[value]
         return best_scale(seen.sample, seen.largest, unit)
+
+    def largest(self, value: str) -> float:
+        """The largest magnitude that the int8 form of `value` should reach."""
+        return max(self.seen[value].largest, 127 * self._common.get(value, 0.0))
 
     def as_float(self, value: str) -> str:
         """The name of a float32 tensor that holds `value`."""
         if value not in self._float:
             form = self.int32.get(value) or self.int8[value]
+            assert form.ratios is None, f"'{value}' is read by what needs one scale"
             self._float[value] = self.emit(self.derived(value, "float"), Dequantize(form.scale), (form.name,), value)
         return self._float[value]
 
     def as_int8(self, value: str) -> Form:
         """An int8 form of `value`."""
-        if value in self.int8:
-            return self.int8[value]
-        if value in self.int32:
-            self.int8[value] = self.requantize(value, self.int32[value], -127)
-        else:
-            scale = self.observed_scale(value)
-            name = self.emit(self.derived(value, "int8"), Quantize((1.0 / scale,)), (self._float[value],), value)
+        if value not in self.int8:
+            scale = self.chosen_scale(value)
+            quantize = Quantize((1.0 / scale,))
+            name = self.emit(self.derived(value, "int8"), quantize, (self.as_float(value),), value)
             self.int8[value] = Form(name, scale)
         return self.int8[value]
 
     def narrowed(self, value: str, unit: float) -> tuple[float, int]:
-        """Scale of the int8 form of `value` by its observed range, and the shift to it from an accumulator in `unit`s.
+        """Scale of the int8 form of `value`, and the shift to it from an accumulator in `unit`s.
 
         Left shifts end where the hardware's do: a finer scale would show nothing that the accumulator holds.
         """
-        scale = max(self.observed_scale(value, unit), unit * 2.0**-MAXIMUM_SHIFT)
-        shift = power_of_two_ratio(scale, unit)
-        assert shift is not None, "the scale was chosen as a power of two of the accumulator's"
-        return scale, shift
+        scale = max(self.chosen_scale(value, unit, MAXIMUM_SHIFT), unit * 2.0**-MAXIMUM_SHIFT)
+        return scale, _shift(scale, unit)
 
-    def requantize(self, value: str, accumulator: Form, low: int) -> Form:
-        """int32 -> int8 for `value`."""
-        scale, shift = self.narrowed(value, accumulator.scale)
-        name = self.emit(self.derived(value, "int8"), Requantize(shift, low), (accumulator.name,), value)
-        return Form(name, scale)
+    def accumulated(self, value: str, accumulator: Form) -> None:
+        """Enter `accumulator`, int32 and just emitted, as `value`, narrowed at once where int8 is all that is read.
+
+        So an accumulator has one reader: the Requantize after it, or a Dequantize.
+        """
+        if self.suitability.read_as_int8(value):
+            self.int8[value] = self.requantize(value, accumulator)
+        else:
+            self.int32[value] = accumulator
+
+    def requantize(self, value: str, accumulator: Form, bound: float | None = None) -> Form:
+        """int32 -> int8 for `value`, clipped to 0..`bound` if there is one. A left shift would show nothing more."""
+        unit = accumulator.scale
+        scale = max(self.chosen_scale(value, unit, MAXIMUM_SUM_SHIFT), unit)
+        clip = Requantize(_shift(scale, unit), -127 if bound is None else 0, upper_bound(bound, scale))
+        name = self.emit(self.derived(value, "int8"), clip, (accumulator.name,), value)
+        return Form(name, scale, accumulator.ratios)
 
     def in_float(self, node: Node) -> None:
         inputs = tuple(self.as_float(name) for name in node.inputs)
@@ -166,6 +192,12 @@ class IntegerModelBuilder:
             (reader,) = self._consumers[first]
             self._fused.add(reader.name)
             first = reader.name
+
+
+def _shift(scale: float, unit: float) -> int:
+    shift = power_of_two_ratio(scale, unit)
+    assert shift is not None, "the scale was chosen as a power of two of the accumulator's"
+    return shift
 
 
 def upper_bound(bound: float | None, scale: float) -> int:

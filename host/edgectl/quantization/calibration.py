@@ -20,10 +20,12 @@ BATCH = 4
 
 @dataclass(frozen=True)
 class Observation:
-    """What a value looked like on the calibration data: its largest magnitude and a sample of its values (float32)."""
+    """What a value looked like on the calibration data: its largest magnitude, a sample of its values (float32), and
+    the largest magnitude of each channel (axis 1)."""
 
     largest: float
     sample: np.ndarray
+    channels: np.ndarray
 
 
 def observe(
@@ -48,7 +50,8 @@ def observe(
         seen: dict[str, Observation] = {}
 
         def keep(value: str, array: np.ndarray) -> None:
-            largest = float(np.abs(array).max(initial=0.0))
+            channels = np.abs(array).max(axis=tuple(axis for axis in range(array.ndim) if axis != 1), initial=0.0)
+            largest = float(channels.max(initial=0.0))
             if not math.isfinite(largest):
                 raise ModelError(
                     f"layer '{value}' of '{model.name}' computes values that are not finite; give sound weights, and "
@@ -57,7 +60,7 @@ def observe(
             flat = array.reshape(len(array), -1)
             # An odd stride does not lock on to image rows.
             stride = max(1, flat.shape[1] // per_image) | 1
-            seen[value] = Observation(largest, flat[:, ::stride].ravel())
+            seen[value] = Observation(largest, flat[:, ::stride].ravel(), channels)
 
         keep(name, batch)
         interpret(model, {name: batch}, keep)
@@ -70,7 +73,9 @@ def observe(
             progress(min(len(parts) * BATCH, len(images)), len(images))
     return {
         value: Observation(
-            max(part[value].largest for part in parts), np.concatenate([part[value].sample for part in parts])
+            max(part[value].largest for part in parts),
+            np.concatenate([part[value].sample for part in parts]),
+            np.max([part[value].channels for part in parts], axis=0),
         )
         for value in parts[0]
     }

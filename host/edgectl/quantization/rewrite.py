@@ -26,7 +26,8 @@ from edgectl.quantization.rules.movement import concatenate, same_scale
 from edgectl.quantization.rules.pooling import average, global_average
 
 Rule = Callable[[IntegerModelBuilder, Node], bool]
-"""Computes a node in integers, perhaps with readers of it fused; False, with nothing done, where it cannot."""
+"""Computes a suitable node in integers, perhaps with readers of it fused; False, with nothing emitted for it, where the
+forms of its inputs do not allow that."""
 
 RULES: Mapping[type[Operator], Rule] = {
     Convolution: convolution,
@@ -51,6 +52,6 @@ def rewrite(model: Model, observations: Mapping[str, Observation]) -> Model:
         if builder.is_fused(node):
             continue
         rule = RULES.get(type(node.operator))
-        if rule is None or builder.is_constant(*node.inputs) or not rule(builder, node):
+        if rule is None or not builder.suitability.runs_in_integers(node) or not rule(builder, node):
             builder.in_float(node)
     return builder.finish()

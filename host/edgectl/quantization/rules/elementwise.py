@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from edgectl.graph import Node
-from edgectl.operators.elementwise import Binary
 from edgectl.operators.integer import IntegerAdd
 from edgectl.operators.quantization import Requantize
 from edgectl.quantization.builder import MAXIMUM_SHIFT, Form, IntegerModelBuilder, upper_bound
@@ -12,12 +11,7 @@ from edgectl.quantization.scales import power_of_two_ratio
 
 def add(builder: IntegerModelBuilder, node: Node) -> bool:
     """Addition of two int8 tensors [ReLU]."""
-    operator = node.operator
-    assert isinstance(operator, Binary)
     a, b = node.inputs
-    same = builder.types[a] == builder.types[b] and len(builder.types[a].shape) == 4
-    if operator.function != "add" or not same or builder.is_constant(a) or builder.is_constant(b):
-        return False
     first, second = builder.as_int8(a), builder.as_int8(b)
     ratio = power_of_two_ratio(first.scale, second.scale)
     if ratio is None or abs(ratio) > MAXIMUM_SHIFT:
@@ -34,8 +28,9 @@ def add(builder: IntegerModelBuilder, node: Node) -> bool:
 
 
 def relu(builder: IntegerModelBuilder, node: Node) -> bool:
-    if not builder.is_integer(node.inputs[0]):
+    if node.inputs[0] not in builder.int8:
         return False
-    x = builder.as_int8(node.inputs[0])
-    builder.int8[node.name] = Form(builder.emit(node.name, Requantize(0, 0, 127), (x.name,), node.label), x.scale)
+    x = builder.int8[node.inputs[0]]
+    name = builder.emit(node.name, Requantize(0, 0, 127), (x.name,), node.label)
+    builder.int8[node.name] = Form(name, x.scale, x.ratios)
     return True

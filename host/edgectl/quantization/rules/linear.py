@@ -10,28 +10,24 @@ from edgectl.graph import Node
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.elementwise import Binary
 from edgectl.operators.integer import IntegerConvolution, IntegerDense
-from edgectl.quantization.builder import MAXIMUM_SHIFT, Form, IntegerModelBuilder, upper_bound
+from edgectl.quantization.builder import MAXIMUM_SHIFT, MAXIMUM_SUM_SHIFT, Form, IntegerModelBuilder, upper_bound
 from edgectl.quantization.scales import best_scale, power_of_two_ratio, quantized
-
-MAXIMUM_CPU_SHIFT = 22
-"""Right shifts into int8 from accumulators that fill int32 but for two bits."""
 
 
 def convolution(builder: IntegerModelBuilder, node: Node) -> bool:
     """Convolution [+ residual] [ReLU]: one IntegerConvolution."""
     operator = node.operator
     assert isinstance(operator, Convolution)
-    if not builder.is_constant(*node.inputs[1:]):
-        return False
     x = builder.as_int8(node.inputs[0])
-    weight = builder.model.parameters[node.inputs[1]]
+    weight = _absorbed(builder.model.parameters[node.inputs[1]], x.ratios, operator.groups)
     value, residual = node.name, None
     add = builder.only_reader(value)
     other = _residual(builder, add, value) if add is not None else None
     results = (value, other, add.name) if add is not None and other is not None else (value,)
-    finest = best_scale(weight, float(np.abs(weight).max()))
-    weight_scale = _reaching(builder, finest, x, MAXIMUM_SHIFT, *results)
-    scale = x.scale * weight_scale
+    # A power of two, also where the division of an average is in the input's scale.
+    finest = best_scale(weight, float(np.abs(weight).max()), 1 / x.scale) * x.scale
+    scale = 2.0 ** round(math.log2(_reaching(builder, finest, MAXIMUM_SHIFT, *results)))
+    weight_scale = scale / x.scale
     if add is not None and other is not None:
         form = builder.as_int8(other)
         ratio = power_of_two_ratio(form.scale, scale)
@@ -63,23 +59,22 @@ def convolution(builder: IntegerModelBuilder, node: Node) -> bool:
 
 def dense(builder: IntegerModelBuilder, node: Node) -> bool:
     """Dense [ReLU]: an int32 accumulator, and int8 where a ReLU follows."""
-    if not builder.is_constant(*node.inputs[1:]):
-        return False
     x = builder.as_int8(node.inputs[0])
-    weight = builder.model.parameters[node.inputs[1]]
-    finest = float(np.abs(weight).max()) / 127 or 1.0
-    weight_scale = _reaching(builder, finest, x, MAXIMUM_CPU_SHIFT, node.name)
-    scale = x.scale * weight_scale
+    weight = _absorbed(builder.model.parameters[node.inputs[1]], x.ratios)
+    finest = float(np.abs(weight).max()) / 127 * x.scale or 1.0
+    scale = _reaching(builder, finest, MAXIMUM_SUM_SHIFT, node.name)
+    weight_scale = scale / x.scale
     inputs = (
         x.name,
         builder.constant(node, "weight_int8", quantized(weight, weight_scale)),
         builder.constant(node, "bias_int32", _bias(builder, node, scale, len(weight))),
     )
     name = builder.emit(builder.derived(node.name, "int32"), IntegerDense(), inputs, node.label)
-    builder.int32[node.name] = Form(name, scale)
     value, bound = builder.clip_after(node.name)
-    if bound == np.inf:
-        builder.int8[value] = builder.requantize(value, builder.int32[node.name], 0)
+    if bound is None:
+        builder.accumulated(value, Form(name, scale))
+    else:
+        builder.int8[value] = builder.requantize(value, Form(name, scale), bound)
         builder.fuse(node.name, value)
     return True
 
@@ -93,14 +88,21 @@ def _residual(builder: IntegerModelBuilder, add: Node, value: str) -> str | None
     return other if builder.is_ready(other) and fits else None
 
 
-def _reaching(builder: IntegerModelBuilder, weight_scale: float, x: Form, shift: int, *results: str) -> float:
-    """`weight_scale`, or a coarser one where a right `shift` could not bring accumulators of `results` into int8.
+def _absorbed(weight: np.ndarray, ratios: np.ndarray | None, groups: int = 1) -> np.ndarray:
+    """`weight` (O, C/groups, ...) for an input whose units are worth `ratios` (C) times as much."""
+    if ratios is None:
+        return weight
+    by_group = weight.astype(np.float64).reshape(groups, len(weight) // groups, weight.shape[1], -1)
+    return (by_group * ratios.reshape(groups, 1, -1, 1)).reshape(weight.shape)
+
+
+def _reaching(builder: IntegerModelBuilder, scale: float, shift: int, *results: str) -> float:
+    """`scale` of an accumulator, or a coarser one where a right `shift` could not bring `results` into int8.
 
     Such weights are small beside a bias or a residual, or so many that their rounding averages out.
     """
-    largest = max(builder.seen[value].largest for value in results)
-    finest = largest / (127 * 2.0**shift * x.scale)
-    return weight_scale if weight_scale >= finest else 2.0 ** math.ceil(math.log2(finest))
+    finest = max(builder.largest(value) for value in results) / (127 * 2.0**shift)
+    return scale if scale >= finest else 2.0 ** math.ceil(math.log2(finest))
 
 
 def _bias(builder: IntegerModelBuilder, node: Node, scale: float, channels: int) -> np.ndarray:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from edgectl.graph import Node
 from edgectl.operators.quantization import Requantize
+from edgectl.operators.shape import Flatten
 from edgectl.quantization.builder import MAXIMUM_SHIFT, Form, IntegerModelBuilder
 from edgectl.quantization.scales import power_of_two_ratio
 
 
 def same_scale(builder: IntegerModelBuilder, node: Node) -> bool:
-    if not builder.is_integer(node.inputs[0]):
+    if node.inputs[0] not in builder.int8:
         return False
-    x = builder.as_int8(node.inputs[0])
-    builder.int8[node.name] = Form(builder.emit(node.name, node.operator, (x.name,), node.label), x.scale)
+    x = builder.int8[node.inputs[0]]
+    ratios = x.ratios
+    if ratios is not None and isinstance(node.operator, Flatten):
+        ratios = np.repeat(ratios, builder.types[node.name].shape[1] // len(ratios))
+    builder.int8[node.name] = Form(builder.emit(node.name, node.operator, (x.name,), node.label), x.scale, ratios)
     return True
 
 
 def concatenate(builder: IntegerModelBuilder, node: Node) -> bool:
-    """Parts are shifted to the coarsest scale."""
-    if not all(builder.is_integer(name) for name in node.inputs):
+    """Parts are shifted to the coarsest scale; most were made with one scale (common_scales)."""
+    if not all(name in builder.int8 for name in node.inputs):
         return False
-    forms = [builder.as_int8(name) for name in node.inputs]
+    forms = [builder.int8[name] for name in node.inputs]
     coarsest = max(form.scale for form in forms)
     shifts = [power_of_two_ratio(coarsest, form.scale) for form in forms]
     if any(shift is None or shift > MAXIMUM_SHIFT for shift in shifts):

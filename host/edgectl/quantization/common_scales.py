@@ -1,0 +1,49 @@
+"""One scale for values that meet in concatenations, chosen before any of them is computed.
+
+Parts of one scale are joined without a step in between, and on hardware written next to each other. Chains share one
+scale as a whole: in a densely connected block each concatenation is a part of the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from edgectl.graph import Model
+from edgectl.operators.activation import Clip
+from edgectl.operators.shape import Concatenate
+from edgectl.quantization.calibration import Observation
+from edgectl.quantization.scales import best_scale
+from edgectl.quantization.suitability import MOVEMENTS
+
+
+def common_scales(model: Model, observations: Mapping[str, Observation]) -> dict[str, float]:
+    """The scale of each value that a concatenation joins, directly or through operators that keep scales.
+
+    It is the best for the concatenations' values together: all parts are in them.
+    """
+    parents: dict[str, str] = {}
+
+    def root(value: str) -> str:
+        while (parent := parents.setdefault(value, value)) != value:
+            value = parent
+        return value
+
+    joined: list[str] = []
+    for node in model.nodes:
+        parts = [name for name in node.inputs if name not in model.parameters]
+        if isinstance(node.operator, Concatenate):
+            joined.append(node.name)
+        elif not isinstance(node.operator, (*MOVEMENTS, Clip)):
+            continue
+        for part in parts:
+            parents[root(part)] = root(node.name)
+    groups: dict[str, list[Observation]] = {}
+    for name in joined:
+        groups.setdefault(root(name), []).append(observations[name])
+    scales = {
+        group: best_scale(np.concatenate([seen.sample for seen in members]), max(seen.largest for seen in members))
+        for group, members in groups.items()
+    }
+    return {value: scales[root(value)] for value in tuple(parents) if root(value) in scales}

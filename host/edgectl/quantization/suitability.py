@@ -1,0 +1,77 @@
+"""Which layers of a float Model run in integers, and which readers of a value can correct its channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from edgectl.graph import Model, Node
+from edgectl.operators.activation import Relu
+from edgectl.operators.base import TensorType
+from edgectl.operators.batch_norm import BatchNorm
+from edgectl.operators.convolution import Convolution
+from edgectl.operators.dense import Dense
+from edgectl.operators.elementwise import Binary
+from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
+from edgectl.operators.shape import Concatenate, Flatten, Reshape, Transpose
+
+MOVEMENTS = (Relu, MaxPool, Flatten, Reshape, Transpose)
+"""Operators of one input that keep its scale."""
+
+
+class Suitability:
+    """Answers by the operators alone; whether the scales of two operands fit is the rules' question."""
+
+    def __init__(self, model: Model) -> None:
+        self._outputs = model.outputs
+        self._types: Mapping[str, TensorType] = model.types()
+        self._parameters: Mapping[str, np.ndarray] = model.parameters
+        self._consumers = model.consumers()
+
+    def runs_in_integers(self, node: Node) -> bool:
+        """Whether a rule computes `node` from int8 inputs."""
+        operator = node.operator
+        if self._constant(node.inputs):
+            return False
+        if isinstance(operator, Convolution | Dense):
+            return self._constant(node.inputs[1:])
+        if isinstance(operator, BatchNorm):
+            return self._constant(node.inputs[1:]) and len(self._types[node.name].shape) == 4
+        if isinstance(operator, Binary):
+            a, b = (self._types[name] for name in node.inputs)
+            varying = not any(self._constant((name,)) for name in node.inputs)
+            return operator.function == "add" and a == b and len(a.shape) == 4 and varying
+        if isinstance(operator, GlobalPool):
+            return operator.mode == "average"
+        if isinstance(operator, AveragePool):
+            # All windows must have one divisor.
+            return not any(operator.ceil_padding) and (operator.count_include_pad or not any(operator.padding))
+        return isinstance(operator, (*MOVEMENTS, Concatenate))
+
+    def read_as_int8(self, value: str) -> bool:
+        """Whether everything that comes of `value` needs it as int8 only, as no more than 8 bits are used."""
+        return self._all_readers(value, self._needs_int8)
+
+    def _needs_int8(self, reader: Node) -> bool:
+        through = isinstance(reader.operator, MOVEMENTS)
+        return self.read_as_int8(reader.name) if through else self.runs_in_integers(reader)
+
+    def takes_ratios(self, value: str) -> bool:
+        """Whether all readers of `value` multiply each of its channels by a constant, so that the constant can absorb
+        a positive factor per channel; operators that keep channels pass it on."""
+        return self._all_readers(value, self._absorbs)
+
+    def _absorbs(self, reader: Node) -> bool:
+        if not self.runs_in_integers(reader):
+            return False
+        if isinstance(reader.operator, Relu | MaxPool | Flatten | GlobalPool | AveragePool):
+            return self.takes_ratios(reader.name)
+        return isinstance(reader.operator, Convolution | Dense | BatchNorm)
+
+    def _all_readers(self, value: str, question: Callable[[Node], bool]) -> bool:
+        readers = self._consumers[value]
+        return value not in self._outputs and bool(readers) and all(question(reader) for reader in readers)
+
+    def _constant(self, names: tuple[str, ...]) -> bool:
+        return all(name in self._parameters for name in names)

@@ -18,7 +18,8 @@ def match_concatenation(context: Context, node: Node) -> Candidate:
     operator = node.operator
     assert isinstance(operator, Concatenate)
     reads = tuple(context.source(name) for name in node.inputs)
-    refuse_unless(context.types[node.name].dtype == "int8", "it works on floating point")
+    dtype = context.types[node.name].dtype
+    refuse_unless(dtype == "int8", "it works on floating point" if dtype == "float32" else f"it works on {dtype}")
     refuse_unless(operator.axis == 1 and len(context.types[node.name].shape) == 4, "it is not along the channels")
     refuse_unless(any(name in context.on_accelerator for name in reads), "its parts come from the CPU")
     for name in reads[:-1]:

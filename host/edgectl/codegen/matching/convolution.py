@@ -52,7 +52,8 @@ def _pooled(context: Context, candidate: Candidate, layer: Layer, node: Node) ->
     )
     problem = problem_of(fused, context.config)
     assert problem.pools is not None
-    refuse_unless(anchors(problem.pools, problem.out_size)[0] is not None, "a window of its pool lies in the padding")
+    common = anchors(problem.pools, problem.out_size)[0]
+    refuse_unless(common is not None, "the windows of its pool have no place in common that is inside the image")
     return context.accepted(fused, candidate.reads, candidate.packing)
 
 

@@ -47,7 +47,8 @@ def match_max_pool(context: Context, node: Node) -> Candidate:
     operator = node.operator
     assert isinstance(operator, MaxPool)
     value = context.source(node.inputs[0])
-    refuse_unless(context.types[value].dtype == "int8", "it works on floating point")
+    dtype = context.types[value].dtype
+    refuse_unless(dtype == "int8", "it works on floating point" if dtype == "float32" else f"it works on {dtype}")
     x = context.activation(value)
     layer = Layer(
         name=node.name,
@@ -62,5 +63,6 @@ def match_max_pool(context: Context, node: Node) -> Candidate:
     )
     problem = problem_of(layer, context.config)
     assert problem.pools is not None
-    refuse_unless(anchors(problem.pools, problem.out_size)[0] is not None, "one of its windows lies in the padding")
+    common = anchors(problem.pools, problem.out_size)[0]
+    refuse_unless(common is not None, "its windows have no place in common that is inside the image")
     return context.accepted(layer, (value,))

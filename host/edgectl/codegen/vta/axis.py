@@ -27,6 +27,11 @@ class Window:
         end = min(outputs[1], (self.extent - 1 + shift) // self.stride + 1)
         return begin, max(begin, end)
 
+    def all_meet(self, outputs: Range) -> bool:
+        """Whether each of `outputs` meets a pixel of the image at some tap."""
+        taps = range(self.kernel)
+        return all(any(_met(self, tap, output) for tap in taps) for output in range(*outputs))
+
     def inputs(self, outputs: Range) -> Range:
         """The range of pixels that `outputs` reach, inside the image or not."""
         first = outputs[0] * self.stride - self.before
@@ -121,7 +126,8 @@ def _loops(axis: Axis, outputs: Range, taps: Range) -> list[Region]:
         step = (1, 0)
         if last < len(placed):
             step = (placed[last][0] - placed[first][0], placed[last][1] - placed[first][1])
-        while last < len(placed) and _step(placed[last - 1], placed[last]) == step:
+        # The hardware's loops go upwards only.
+        while last < len(placed) and step[1] > 0 and _step(placed[last - 1], placed[last]) == step:
             last += 1
         moved = axis._source(step[1], 0) - axis._source(0, 0) if step[1] else 0
         start = (placed[first][0], axis._source(placed[first][1], taps[0]), taps[0])

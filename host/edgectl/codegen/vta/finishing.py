@@ -57,6 +57,9 @@ class Finisher:
         layer, span = self._layer, self._span(tile, part, acc)
         if layer.wide:
             out = layer.out
+            if not (tile.problem.rows.all_meet(tile.rows) and tile.problem.columns.all_meet(tile.columns)):
+                # A sum of padding alone was only reset, which writes no OUT.
+                self._assembler.alu_linear("add", 0, span)
             plane = out.outer * out.storage_blocks(self._assembler.config.block) * out.height * out.width
             for number in range(WIDE_PLANES):
                 if number:

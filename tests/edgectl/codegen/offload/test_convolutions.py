@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,12 +14,14 @@ from edgectl.graph import Model
 from edgectl.operators.integer import IntegerConvolution
 from edgectl.operators.quantization import Requantize
 from tests.edgectl.codegen.offload.integer_models import (
+    BATCHED,
     CONFIGS,
     HIGHS,
     LOWS,
     SEEDS,
     ModelBuilder,
     examples,
+    largest_shift,
     pairs,
     windows,
 )
@@ -30,16 +36,16 @@ def convolutions(
 ) -> tuple[ModelBuilder, Model]:
     """A convolution, on the accelerator's own data or on the CPU's, perhaps with a residual and with a reader."""
     kernel, strides, padding, dilation, size = draw(windows(7, 4, 7, 3, largest))
+    net = ModelBuilder(draw(SEEDS), draw(st.sampled_from(CONFIGS)), draw(st.integers(1, 2)))
     operator = IntegerConvolution(
         strides,
         padding,
         dilation,
-        shift=draw(st.integers(-2, 22)),
+        shift=draw(st.integers(-2, largest_shift(net.config))),
         low=draw(LOWS),
         high=draw(HIGHS),
         residual_shift=draw(st.integers(-9, 21)),
     )
-    net = ModelBuilder(draw(SEEDS), draw(st.sampled_from(CONFIGS)), draw(st.integers(1, 2)))
     x = net.input(draw(inputs), *size)
     if draw(st.booleans()):
         x = net.add(Requantize(0), x)
@@ -125,3 +131,23 @@ def test_a_clip_that_would_fill_the_padding_channels_falls_back(
     fills = channels[1] % config.block != 0
     parts = check(net.model(y), net.values, config, reasons=[FILLS] if fills else [])
     assert len(parts.fallbacks) == fills
+
+
+@pytest.mark.parametrize(
+    ("config", "shift", "bias", "reason"),
+    [
+        (CONFIGS[0], 22, 0, ""),
+        (BATCHED, 22, 0, "its largest bias needs 19 bias blocks, at most 16 are used"),
+        (CONFIGS[0], 0, 2**27, "its largest bias needs 555 bias blocks, at most 16 are used"),
+        (CONFIGS[0], 31, 0, "its shift is 31, the hardware does -15 to 30"),
+        (CONFIGS[0], -16, 0, "its shift is -16, the hardware does -15 to 30"),
+    ],
+)
+def test_rounding_and_biases_up_to_what_bias_blocks_hold(config: Config, shift: int, bias: int, reason: str) -> None:
+    net = ModelBuilder(5, config)
+    weight = net.parameter(net.integers(16, 16, 3, 3))
+    y = net.add(
+        IntegerConvolution(shift=shift), net.input(16, 4, 4), weight, net.parameter(np.full(16, bias, np.int32))
+    )
+    parts = check(net.model(y), net.values, config, reasons=[re.escape(reason)] if reason else [])
+    assert [fallback.reason for fallback in parts.fallbacks] == [reason] * bool(reason)

@@ -21,13 +21,12 @@ from edge_agent.vta.isa import (
 )
 from edge_agent.vta.program import Layer, Program, ProgramTensor, Relocation, Role
 from edge_agent.vta.schedule import Module
+from edgectl.codegen.vta.collector import Collector, Span
 from edgectl.codegen.vta.dependences import Dependences
 from edgectl.codegen.vta.loops import Region, nests
 from edgectl.codegen.vta.micro_ops import MicroOpTable
 
 MICRO_OPS = "micro_ops"
-Span = tuple[int, int]
-"""[begin, end) of an on-chip memory."""
 
 
 def _with_tokens(instruction: Instruction, flags: set[str]) -> Instruction:
@@ -40,12 +39,12 @@ def _with_tokens(instruction: Instruction, flags: set[str]) -> Instruction:
     )
 
 
-class Assembler:
+class Assembler(Collector):
     """Collects one program. Methods append one instruction each; tokens follow from what instructions touch."""
 
     def __init__(self, name: str, config: Config, accumulators: int = 0) -> None:
         """`accumulators`: how many elements of ACC the program uses (0: all), from the first on."""
-        self.config = config
+        super().__init__(config)
         self._name = name
         self._instructions: list[Instruction] = []
         self._dependences = Dependences(config)
@@ -55,20 +54,18 @@ class Assembler:
         self._relocations: list[Relocation] = []
         self._layers: list[Layer] = []
         self._layer_begin = 0
-        self.micro_ops = MicroOpTable(config, self._load_micro_ops)
         walk = np.arange(accumulators or config.depth(Memory.ACC))
         # Any run of accumulators is a part of this one list, which serves resets and operations with an immediate.
-        self._linear = encode_micro_ops(walk, walk, np.zeros_like(walk), config).tobytes()
+        linear = encode_micro_ops(walk, walk, np.zeros_like(walk), config).tobytes()
+        self.micro_ops = MicroOpTable(config, linear, self._load_micro_ops)
         self._micro_op_tensor = self._declare(ProgramTensor(MICRO_OPS, Role.CONSTANT, Memory.UOP, (0,), "uint32"))
 
     def activation(self, name: str, role: Role, shape: tuple[int, ...]) -> int:
-        """Declare a packed int8 activation; returns its tensor index. Declaring it again returns the same."""
         if name in self._by_name:
             return self._by_name[name]
         return self._declare(ProgramTensor(name, role, Memory.INP, shape, "int8"))
 
     def constant(self, name: str, memory: Memory, array: np.ndarray) -> int:
-        """Declare a constant (once per name); returns its tensor index."""
         if name not in self._by_name:
             index = self._declare(ProgramTensor(name, Role.CONSTANT, memory, array.shape, str(array.dtype)))
             self._constants[index] = array.tobytes()
@@ -94,10 +91,7 @@ class Assembler:
         rows: int,
         columns: int,
         stride: int,
-        pad_left: int = 0,
-        pad_right: int = 0,
     ) -> None:
-        """LOAD of INP or WGT: `rows` of `columns` elements, `stride` elements apart in DRAM, zeros left and right."""
         store = self._dependences.latest_store(tensor, dram, rows, columns, stride)
         if not self._dependences.knows(Module.LOAD, store):
             self._relay(store)
@@ -108,13 +102,11 @@ class Assembler:
             y_size=rows,
             x_size=columns,
             x_stride=stride,
-            x_pad_0=pad_left,
-            x_pad_1=pad_right,
         )
         index = self._append(instruction, Module.LOAD, tensor)
         if not self._dependences.knows(Module.LOAD, store):
             self._dependences.wait(index, self._dependences.latest(Module.COMPUTE))
-        self._dependences.access(index, writes=[(memory, sram, sram + rows * (pad_left + columns + pad_right))])
+        self._dependences.access(index, writes=[(memory, sram, sram + rows * columns)])
 
     def _relay(self, store: int) -> None:
         """Make compute know that `store` is done, with a no-op where it does not, so that it can tell load."""
@@ -133,7 +125,6 @@ class Assembler:
         self._append(instruction, Module.COMPUTE, self._micro_op_tensor)
 
     def multiply(self, region: Region, acc: Span, inp: Span, wgt: Span, reuse: float) -> None:
-        """Accumulate products over `region`; the spans bound what it touches, `reuse`: see `nests`."""
         for nest in nests(region, self.config, reuse):
             begin, end = self.micro_ops.place(nest.micro_ops)
             outer, inner = nest.outer, nest.inner
@@ -154,15 +145,13 @@ class Assembler:
             self._dependences.access(index, [(Memory.INP, *inp), (Memory.WGT, *wgt)], [(Memory.OUT, *acc)])
 
     def reset_linear(self, span: Span) -> None:
-        """Zero the accumulators of `span`."""
-        begin = self.micro_ops.place(self._linear)[0]
+        begin = self.micro_ops.pinned()
         gemm = Gemm(reset=True, uop_bgn=begin + span[0], uop_end=begin + span[1], iter_out=1, iter_in=1)
         index = self._append(gemm, Module.COMPUTE)
         self._dependences.access(index, writes=[(Memory.OUT, *span)])
 
     def alu_linear(self, operation: str, imm: int, span: Span) -> None:
-        """An operation with an immediate on every accumulator of `span`."""
-        begin = self.micro_ops.place(self._linear)[0]
+        begin = self.micro_ops.pinned()
         alu = Alu(
             alu_opcode=AluOpcode[operation.upper()],
             use_imm=True,
@@ -176,7 +165,6 @@ class Assembler:
         self._dependences.access(index, writes=[(Memory.OUT, *span)])
 
     def alu(self, operation: str, imm: int | None, region: Region, reuse: float = 1.0) -> None:
-        """An operation over `region`: of each dst with the immediate (src equals dst), or without one with its src."""
         span = _written(region)
         for nest in nests(region, self.config, reuse):
             begin, end = self.micro_ops.place(nest.micro_ops)
@@ -197,7 +185,6 @@ class Assembler:
             self._dependences.access(index, writes=[(Memory.OUT, *span)])
 
     def store(self, tensor: int, sram: int, dram: int, rows: int, columns: int, stride: int) -> None:
-        """STORE of OUT: `rows` of `columns` elements, dense on chip, `stride` elements apart in DRAM."""
         instruction = Store(
             memory=Memory.OUT, sram_base=sram, dram_base=dram, y_size=rows, x_size=columns, x_stride=stride
         )
@@ -206,7 +193,6 @@ class Assembler:
         self._dependences.stored(index, tensor, dram, rows, columns, stride)
 
     def end_layer(self, name: str) -> None:
-        """All instructions since the previous call belong to layer `name`."""
         self._layers.append(Layer(name, self._layer_begin, len(self._instructions)))
         self._layer_begin = len(self._instructions)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from edge_agent.vta.config import Config
 from edge_agent.vta.program import Program, Role
 from edgectl.codegen.vta.assembler import Assembler
+from edgectl.codegen.vta.collector import Collector
 from edgectl.codegen.vta.emitter import LayerEmitter
 from edgectl.codegen.vta.layers import Layer
 from edgectl.codegen.vta.problem import problem_of
@@ -28,6 +29,9 @@ def compile_program(name: str, layers: Sequence[Layer], outputs: Sequence[str], 
                 roles[activation.name] = outside if activation.name in produced else Role.INPUT
     assembler = Assembler(name, config, max(_accumulators(layer, config) for layer in layers))
     for layer in layers:
+        collector = Collector(config)
+        LayerEmitter(collector, layer, roles).emit()
+        assembler.micro_ops.prepare(collector.sequences)
         LayerEmitter(assembler, layer, roles).emit()
     return assembler.finish()
 

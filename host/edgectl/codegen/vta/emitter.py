@@ -10,9 +10,9 @@ import numpy as np
 
 from edge_agent.vta.config import Config, Memory
 from edge_agent.vta.program import Role
-from edgectl.codegen.vta.assembler import Assembler, Span
 from edgectl.codegen.vta.axis import Range
 from edgectl.codegen.vta.bias import bias_blocks, constant_input
+from edgectl.codegen.vta.collector import Collector, Span
 from edgectl.codegen.vta.finishing import Finisher
 from edgectl.codegen.vta.layers import Activation, Layer
 from edgectl.codegen.vta.loops import Dimension, Region
@@ -21,7 +21,7 @@ from edgectl.codegen.vta.products import multiply
 from edgectl.codegen.vta.slots import Slots
 from edgectl.codegen.vta.tile import Tile, ranges, tiles
 from edgectl.codegen.vta.tiling import Tiling, buffers, choose_tiling
-from edgectl.codegen.vta.transfers import load_input, load_pixels
+from edgectl.codegen.vta.transfers import load_blocks, load_input, load_pixels
 
 IDENTITY = "identity"
 CONSTANT_INPUT = "constant_input"
@@ -48,7 +48,7 @@ class LayerEmitter:
     """Emits `layer` into `assembler` under `tiling`. The roles say how its activations are declared."""
 
     def __init__(
-        self, assembler: Assembler, layer: Layer, roles: dict[str, Role], tiling: Tiling | None = None
+        self, assembler: Collector, layer: Layer, roles: dict[str, Role], tiling: Tiling | None = None
     ) -> None:
         self._assembler = assembler
         self._layer = layer
@@ -156,16 +156,13 @@ class LayerEmitter:
             step.loads.append(((Memory.INP, slot), load))
             count = (units[1] - units[0]) * (rows_part[1] - rows_part[0]) * tile.width
             begin = acc + units[0] * pixels + (rows_part[0] - tile.rows[0]) * tile.width
-            step.computes.append(partial(self._multiply_identity, begin, slot, count, tile.width))
+            step.computes.append(partial(self._multiply_identity, begin, slot, count))
             yield step
 
-    def _multiply_identity(self, acc: int, inp: int, count: int, width: int) -> None:
-        region = Region(
-            ((acc, inp, self._buffers.identity),),
-            (Dimension(count // width, width, width, 0), Dimension(width, 1, 1, 0)),
-        )
+    def _multiply_identity(self, acc: int, inp: int, count: int) -> None:
+        region = Region(((acc, inp, self._buffers.identity),), (Dimension(count, 1, 1, 0),))
         wgt = (self._buffers.identity, self._buffers.identity + 1)
-        self._assembler.multiply(region, (acc, acc + count), (inp, inp + count), wgt, self._tiling.reuse)
+        self._assembler.multiply(region, (acc, acc + count), (inp, inp + count), wgt, self._tiling.residual_reuse)
 
     def _shift_residual(self, tile: Tile, acc: int) -> None:
         """What the identity block cannot do of the residual's shift."""
@@ -192,8 +189,7 @@ class LayerEmitter:
         dimensions = (
             Dimension(count, 0, 0, 1),
             Dimension(tile.units, tile.unit_elements, 0, count),
-            Dimension(tile.unit_elements // tile.conv_width, tile.conv_width, 0, 0),
-            Dimension(tile.conv_width, 1, 0, 0),
+            Dimension(tile.unit_elements, 1, 0, 0),
         )
         region = Region(((acc, constant, base),), dimensions)
         span = (acc, acc + tile.units * tile.unit_elements)
@@ -239,7 +235,7 @@ class LayerEmitter:
         if not present:
             stride = problem.ins * problem.taps
             first = tile.first_unit * stride + ins[0] * problem.taps
-            load = partial(self._assembler.load, Memory.WGT, self._weight, wgt, first, tile.units, columns, stride)
+            load = partial(load_blocks, self._assembler, self._weight, wgt, first, tile.units, columns, stride)
             step.loads.append(((Memory.WGT, wgt), load))
         return wgt, (wgt, wgt + tile.units * columns)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgectl.codegen.vta.assembler import Assembler, Span
 from edgectl.codegen.vta.axis import Range
+from edgectl.codegen.vta.collector import Collector, Span
 from edgectl.codegen.vta.layers import Layer
 from edgectl.codegen.vta.loops import Dimension, Region
 from edgectl.codegen.vta.pipeline import chunks
@@ -19,7 +19,7 @@ Part = tuple[Range, Range]
 class Finisher:
     """Resets and finishes the tiles of `layer`, which is stored to `tensor`."""
 
-    def __init__(self, assembler: Assembler, layer: Layer, tensor: int) -> None:
+    def __init__(self, assembler: Collector, layer: Layer, tensor: int) -> None:
         self._assembler, self._layer, self._tensor = assembler, layer, tensor
 
     def _parts(self, tile: Tile) -> list[Part]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import permutations
 
 import numpy as np
 
@@ -22,6 +21,9 @@ HAZARD_DISTANCE = 3
 """Two updates of one accumulator element must be at least this many micro-ops apart (vta-facts 3.8)."""
 LONGEST_LIST = 16
 """A list takes at most this part of UOP memory, so that several stay resident."""
+
+MOST_CHOICES = 200
+"""Ways to loop that are tried, the cheapest first, until one is free of hazards."""
 
 Step = tuple[int, int, int]
 """What one step moves, or where one step is: dst, src and wgt."""
@@ -107,25 +109,51 @@ def _encoded(region: Region, base: Step, config: Config, reuse: float) -> tuple[
     )
 
 
+@dataclass(frozen=True)
+class _Loop:
+    """A hardware loop over `extent` pieces, each `inside` steps long, of dimension `number` (-1: no loop)."""
+
+    number: int
+    extent: int
+    inside: int
+
+
 @lru_cache(maxsize=16384)
 def _plan(region: Region, config: Config, reuse: float) -> _Plan:
     dimensions = [d for d in region.dimensions if d.extent > 1]
-    sizes = [d.extent for d in dimensions]
-    total = len(region.starts) * int(np.prod(sizes, dtype=np.int64))
+    loops = [_Loop(-1, 1, 1)]
+    for number, dimension in enumerate(dimensions):
+        extent = dimension.extent
+        loops += [_Loop(number, extent // inside, inside) for inside in range(1, extent) if extent % inside == 0]
+    total = region.size
+    longest = config.depth(Memory.UOP) // LONGEST_LIST
     choices = []
-    for chosen in permutations((*range(len(dimensions)), -1, -2), 2):
-        passes = int(np.prod([sizes[i] for i in chosen if i >= 0], dtype=np.int64))
-        length = total // passes
-        if length <= config.depth(Memory.UOP) // LONGEST_LIST:
-            score = INSTRUCTION_CYCLES + passes * REENTRY_CYCLES + length * MICRO_OP_CYCLES / reuse
-            choices.append((score, chosen))
-    for score, chosen in sorted(choices):
-        outer, inner = (dimensions[i] if i >= 0 else ONCE for i in chosen)
-        rest = [d for i, d in enumerate(dimensions) if i not in chosen]
+    for first, outer in enumerate(loops):
+        for second, inner in enumerate(loops):
+            if outer.number == inner.number >= 0:
+                continue
+            passes = outer.extent * inner.extent
+            length = total // passes
+            if length <= longest:
+                score = INSTRUCTION_CYCLES + passes * REENTRY_CYCLES + length * MICRO_OP_CYCLES / reuse
+                choices.append((score, first, second))
+    choices.sort()
+    for score, first, second in choices[:MOST_CHOICES]:
+        chosen = loops[first], loops[second]
+        outer_loop, inner_loop = (_looped(dimensions, loop) for loop in chosen)
+        inside = {loop.number: loop.inside for loop in chosen}
+        rest = [replace(d, extent=inside.get(number, d.extent)) for number, d in enumerate(dimensions)]
         steps = _steps(region.starts, rest)
-        if not _hazard(steps[:, 0], outer, inner):
-            return _Plan((steps,), outer, inner, score)
+        if not _hazard(steps[:, 0], outer_loop, inner_loop):
+            return _Plan((steps,), outer_loop, inner_loop, score)
     return _by_rounds(region, config)
+
+
+def _looped(dimensions: Sequence[Dimension], loop: _Loop) -> Dimension:
+    if loop.number < 0:
+        return ONCE
+    d, n = dimensions[loop.number], loop.inside
+    return Dimension(loop.extent, d.dst * n, d.src * n, d.wgt * n)
 
 
 def _steps(starts: Sequence[Step], dimensions: Sequence[Dimension]) -> np.ndarray:

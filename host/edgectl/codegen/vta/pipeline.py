@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import sqrt
 
-from edge_agent.vta.config import Config, Memory
 from edgectl.codegen.vta.loops import MICRO_OP_CYCLES, REENTRY_CYCLES
 from edgectl.codegen.vta.slots import Slots
 
 BUS_BYTES_PER_CYCLE = 8
-CYCLES_PER_TRANSFER = 70
-"""Issue and latency of one DMA transfer: about 30 + 40 cycles."""
+ISSUE_CYCLES = 32
+"""Of any instruction, fetched and begun."""
+BURST_CYCLES = 40
+"""Latency of one DMA burst."""
+BURST_BYTES = 2048
 CYCLES_PER_TILE = 250
 """Issue of the instructions of a tile but its products, roughly."""
 CYCLES_PER_STEP = 64
@@ -21,7 +23,7 @@ TAIL_CHUNKS = 4
 """Parts in which a tile is finished and stored, so that storing overlaps."""
 SMALLEST_CHUNK = 192
 """Vectors below which a part is not worth its instructions."""
-BYTE_WEIGHT = 0.1
+BYTE_WEIGHT = 0.5
 """Of a bus cycle, in compute cycles, that tilings pay for even where it is hidden: fewer bytes are better."""
 
 
@@ -31,113 +33,127 @@ def chunks(elements: int) -> int:
 
 
 @dataclass(frozen=True)
-class Work:
-    """What one tile asks of the modules: elements of each memory per step or tile, operations per tile."""
+class Transfer:
+    """Cycles of moving something: `latency` of the module alone, then `beats` on the bus."""
 
-    inp_elements: int
-    inp_loads: int
-    wgt_elements: int
+    latency: float = 0.0
+    beats: float = 0.0
+
+    @property
+    def cycles(self) -> float:
+        return self.latency + self.beats
+
+
+def transfer(instructions: float, rows: float, row_bytes: float) -> Transfer:
+    """Of `rows` of `row_bytes`, each in bursts of its own, by so many instructions."""
+    bursts = rows * -(-row_bytes // BURST_BYTES)
+    return Transfer(instructions * ISSUE_CYCLES + bursts * BURST_CYCLES, rows * row_bytes / BUS_BYTES_PER_CYCLE)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an average tile asks of the modules.
+
+    `inp` and `wgt` are what a step loads that finds nothing on chip, `residual` one of `residual_chunks` pieces,
+    `store` the whole tile. `gemm` and `alu` are operations of a tile, `outputs` its vectors.
+    """
+
+    inp: Transfer
+    wgt: Transfer
+    bias: Transfer
+    residual: Transfer
+    residual_chunks: int
     residual_elements: int
-    bias_elements: int
+    store: Transfer
     gemm: float
     alu: float
-    out_elements: float
-    total_gemm: int
-
-    def load_cycles(self, inputs: int, weights: int, tiles: int, config: Config) -> float:
-        """Of loading input tiles, weight tiles and what each tile needs beside."""
-        inp = config.element_bytes(Memory.INP) / BUS_BYTES_PER_CYCLE
-        wgt = config.element_bytes(Memory.WGT) / BUS_BYTES_PER_CYCLE
-        return (
-            inputs * (self.inp_elements * inp + self.inp_loads * CYCLES_PER_TRANSFER)
-            + weights * (self.wgt_elements * wgt + CYCLES_PER_TRANSFER)
-            + tiles * self.residual_elements * inp
-        )
-
-    def store_cycles(self, tiles: int, config: Config) -> float:
-        return tiles * (self.out_elements * config.element_bytes(Memory.OUT) / BUS_BYTES_PER_CYCLE)
+    outputs: float
 
 
-def pipeline_cycles(
-    work: Work,
-    order: Iterator[tuple[int, int, int]],
-    tiles: int,
-    steps: int,
-    slots: tuple[Slots, Slots],
-    acc_slots: int,
-    residual_chunks: int,
-    config: Config,
-    limit: int,
-) -> tuple[float, int]:
-    """(cycles of all tiles, how many combinations of slots met), of at most about `limit` steps simulated."""
-    inp_slots, wgt_slots = slots
-    inp_cycles = work.inp_elements * config.element_bytes(Memory.INP) / BUS_BYTES_PER_CYCLE
-    wgt_cycles = work.wgt_elements * config.element_bytes(Memory.WGT) / BUS_BYTES_PER_CYCLE
-    chunk_elements = work.residual_elements // max(1, residual_chunks)
-    residual_cycles = chunk_elements * config.element_bytes(Memory.INP) / BUS_BYTES_PER_CYCLE
-    bias_cycles = work.bias_elements * config.element_bytes(Memory.WGT) / BUS_BYTES_PER_CYCLE
-    store_cycles = work.out_elements * config.element_bytes(Memory.OUT) / BUS_BYTES_PER_CYCLE
-    parts = chunks(int(work.gemm and work.out_elements))
-    step_cycles = (work.gemm - chunk_elements * residual_chunks) / steps + CYCLES_PER_STEP
+@dataclass(frozen=True)
+class TileStep:
+    """A place in the order of execution: which pixels, output channels and input channels; keys of what is on chip."""
+
+    pixel: int
+    channel: int
+    inputs: int
+
+
+@dataclass(frozen=True)
+class Played:
+    """Estimated cycles of all tiles, and how many combinations of slots products and residuals met in."""
+
+    cycles: float
+    combinations: int
+    residual_combinations: int
+
+
+def list_cycles(operations: float, lists: int) -> float:
+    """What micro-op lists cost: n micro-ops cost 1/n passes for each operation and loading n of them for each list.
+
+    At the n for which the sum is least.
+    """
+    return 2 * sqrt(REENTRY_CYCLES * MICRO_OP_CYCLES * operations * lists)
+
+
+def play(
+    work: Work, order: Iterator[TileStep], tiles: int, steps: int, slots: tuple[int, int, int], limit: int
+) -> Played:
+    """Play at most about `limit` steps of all `tiles`. `slots` are those of INP, WGT and ACC."""
+    inp_slots, wgt_slots = Slots(1, slots[0]), Slots(1, slots[1])
+    parts = chunks(int(work.outputs))
+    residual_share = work.residual_elements / max(1, work.residual_chunks)
+    step_cycles = (work.gemm - work.residual_elements) / steps + CYCLES_PER_STEP
     tail_cycles = 2 * work.alu + CYCLES_PER_TILE
 
-    bus = load = compute = 0.0
-    store = 0.0
-    moved = 0.0
+    bus = load = compute = store = moved = 0.0
     free: dict[tuple[str, int], float] = {}
-    stored = [0.0] * acc_slots
+    stored = [0.0] * slots[2]
     met: set[tuple[int, int, int]] = set()
-    bias_loaded: list[int] = []
+    residuals_met: set[tuple[int, int, int]] = set()
+    biases: tuple[int, ...] = ()
+
+    def fetch(what: Transfer, after: float) -> float:
+        """When `what` is on chip, loaded after its slot is free."""
+        nonlocal load, bus, moved
+        load = bus = max(max(load, after) + what.latency, bus) + what.beats
+        moved += what.beats
+        return load
+
     done = 0
-    for number, (pixel, channel, inputs) in enumerate(order):
+    for number, tile in enumerate(order):
         if done and (number + 1) * steps > limit:
             break
         done += 1
-        slot = number % acc_slots
+        slot = number % slots[2]
         # The first parts of the next tile are reset while the last one of this is stored.
-        compute = max(compute, stored[slot] - work.out_elements * (parts - 1) / parts)
-        needed: list[tuple[str, int, float, int, float]] = []
-        for chunk in range(residual_chunks):
+        compute = max(compute, stored[slot] - work.outputs * (parts - 1) / parts)
+        if work.bias.beats and tile.channel not in biases:
+            biases = (*biases[-1:], tile.channel)
+            compute = max(compute, fetch(work.bias, 0.0))
+        for chunk in range(work.residual_chunks):
             place, _ = inp_slots.take(("residual", number, chunk))
-            needed.append(("inp", place, residual_cycles, 1, float(chunk_elements)))
-        if work.bias_elements and channel not in bias_loaded:
-            bias_loaded = [*bias_loaded[-1:], channel]
-            load = bus = max(load, bus) + bias_cycles + CYCLES_PER_TRANSFER
-            moved += bias_cycles
-        for place_kind, place, cycles, loads, operations in needed:
-            begin = max(load, free.get((place_kind, place), 0.0)) + loads * CYCLES_PER_TRANSFER
-            load = bus = max(begin, bus) + cycles
-            moved += cycles
-            compute = max(compute, load) + operations
-            free[place_kind, place] = compute
+            residuals_met.add((slot, chunk, place))
+            ready = fetch(work.residual, free.get(("inp", place), 0.0))
+            compute = free["inp", place] = max(compute, ready) + residual_share + ISSUE_CYCLES
         for step in range(steps):
-            ready = 0.0
-            if work.wgt_elements:
-                wgt, present = wgt_slots.take((channel, step))
+            ready, wgt = 0.0, 0
+            if work.wgt.beats:
+                wgt, present = wgt_slots.take((tile.channel, step))
                 if not present:
-                    begin = max(load, free.get(("wgt", wgt), 0.0)) + CYCLES_PER_TRANSFER
-                    load = bus = max(begin, bus) + wgt_cycles
-                    moved += wgt_cycles
-                    ready = load
-            else:
-                wgt = 0
-            inp, present = inp_slots.take((pixel, inputs, step))
+                    ready = fetch(work.wgt, free.get(("wgt", wgt), 0.0))
+            inp, present = inp_slots.take((tile.pixel, tile.inputs, step))
             if not present:
-                begin = max(load, free.get(("inp", inp), 0.0)) + work.inp_loads * CYCLES_PER_TRANSFER
-                load = bus = max(begin, bus) + inp_cycles
-                moved += inp_cycles
-                ready = load
+                ready = fetch(work.inp, free.get(("inp", inp), 0.0))
             met.add((slot, inp, wgt))
             compute = max(compute, ready) + step_cycles
             free["inp", inp] = free["wgt", wgt] = compute
         compute += tail_cycles
-        begin = max(store, compute - tail_cycles * (parts - 1) / parts) + CYCLES_PER_TRANSFER
-        bus = max(bus, begin) + store_cycles / parts
-        store = max(begin + store_cycles, compute + CYCLES_PER_TRANSFER + store_cycles / parts)
+        for part in range(parts):
+            begin = max(store, compute - tail_cycles * (parts - 1 - part) / parts) + work.store.latency / parts
+            store = bus = max(begin, bus) + work.store.beats / parts
         stored[slot] = store
-        moved += store_cycles
+        moved += work.store.beats
     scale = tiles / done
     cycles = max(compute, store) * scale + BYTE_WEIGHT * moved * scale
-    # Lists of n micro-ops cost passes / n and loading n of them for each combination of slots: n at the optimum.
-    lists = 2 * sqrt(REENTRY_CYCLES * MICRO_OP_CYCLES * work.total_gemm * len(met))
-    return cycles + lists, len(met)
+    return Played(cycles, len(met), len(residuals_met))

@@ -40,6 +40,15 @@ class Problem:
         return self.rows.kernel * self.columns.kernel
 
     @property
+    def pairs(self) -> int:
+        """Pairs of an output and a tap that meet a pixel of the image, in one block of the convolution."""
+        rows, columns = (
+            sum(end - begin for begin, end in (window.met(tap, (0, size)) for tap in range(window.kernel)))
+            for window, size in zip((self.rows, self.columns), self.conv_size, strict=True)
+        )
+        return rows * columns
+
+    @property
     def row_spacing(self) -> int:
         """Rows of the image from one row on chip to the next: a kernel of height 1 skips those between."""
         return self.rows.stride if self.rows.kernel == 1 else 1

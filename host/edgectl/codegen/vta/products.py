@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import lru_cache
 
 from edge_agent.vta.config import Config, Memory
-from edgectl.codegen.vta.assembler import Assembler, Span
 from edgectl.codegen.vta.axis import Axis, Range, by_output, by_pairs, by_tap, product
+from edgectl.codegen.vta.collector import Collector, Span
 from edgectl.codegen.vta.loops import LONGEST_LIST, Dimension, Region, cost
 from edgectl.codegen.vta.tile import Tile
 
 
 def multiply(
-    assembler: Assembler,
+    assembler: Collector,
     tile: Tile,
     ins: Range,
     acc: int,

@@ -5,20 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import prod
 
-from edge_agent.vta.config import Config
+from edge_agent.vta.config import Config, Memory
+from edgectl.codegen.vta.axis import Window
 from edgectl.codegen.vta.buffers import Buffers, divide
-from edgectl.codegen.vta.pipeline import Work, pipeline_cycles
+from edgectl.codegen.vta.pipeline import (
+    BYTE_WEIGHT,
+    CYCLES_PER_STEP,
+    CYCLES_PER_TILE,
+    TileStep,
+    Transfer,
+    Work,
+    list_cycles,
+    play,
+    transfer,
+)
 from edgectl.codegen.vta.problem import Problem
-from edgectl.codegen.vta.slots import Slots
 from edgectl.errors import CompileError
 
 FINALISTS = 48
 """Tilings, the best by a closed formula, of which the pipeline is simulated."""
+LARGEST_TRANSFER = 16384
+"""Bytes of weights that one LOAD brings, about: others wait for the bus meanwhile."""
 SIMULATED_STEPS = 300
 """Steps of a layer's pipeline that are simulated; more are taken to go on alike."""
 SLOTS = ((2, 2, 1), (2, 1, 1), (1, 2, 1), (1, 1, 1), (3, 2, 1), (2, 2, 2), (2, 1, 2), (1, 2, 2), (3, 1, 1), (4, 2, 1))
 """Ways to divide INP, WGT and ACC that are tried."""
+
+
+MOST_SLOTS = 32
+"""Slots of one memory: each has micro-op lists of its own."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +43,8 @@ class Tiling:
     """A tile is `rows` x `columns` output pixels of `groups` groups of `outs` blocks, over `ins` blocks at a time.
 
     `weights_outer`: all pixels for one group of output blocks before the next group. Each buffer is divided into
-    that many slots; `cycles` is the estimate by which tilings were compared, `reuse` how often a micro-op list serves.
+    that many slots; `cycles` is the estimate by which tilings were compared, `reuse` and `residual_reuse` how often a
+    micro-op list of products, and of residuals, serves.
     """
 
     rows: int
@@ -40,6 +58,7 @@ class Tiling:
     acc_slots: int
     cycles: float = 0.0
     reuse: float = 1.0
+    residual_reuse: float = 1.0
 
     @property
     def units(self) -> int:
@@ -117,29 +136,52 @@ def tile_work(problem: Problem, tiling: Tiling, config: Config) -> Work:
     count = _count(problem, tiling)
     tiles = count.pixels * count.channels
     rows, columns = _conv_extent(problem, tiling)
-    height = min(problem.rows.extent, (rows - 1) * problem.rows.stride + problem.rows.kernel)
-    height = _parts(height, problem.row_spacing)
-    width = problem.in_columns(columns)
-    full_width = width == problem.columns.extent
     outputs = problem.outer * problem.groups * problem.outs * problem.out_size[0] * problem.out_size[1]
-    halo = tiling.units * rows * columns * count.pixels * count.channels if problem.pools else outputs
-    gemm = halo * (problem.ins * problem.taps + 1 + (1 if problem.bias_blocks else 0) + int(problem.residual))
-    pooled = 0
+    halo, pooled = 1.0, 0.0
     if problem.pools:
-        pooled = halo * (problem.pools[1].kernel - 1) // problem.pools[1].stride + outputs * (
-            problem.pools[0].kernel - 1
-        )
+        halo = tiles * tiling.units * rows * columns / (outputs / prod(problem.out_size) * prod(problem.conv_size))
+        taken = [(pool.kernel - 1) for pool in problem.pools]
+        pooled = outputs * (taken[0] + taken[1] * problem.conv_size[0] / problem.out_size[0])
+    convolved = halo * outputs / prod(problem.out_size)
+    gemm = convolved * (problem.ins * problem.pairs + prod(problem.conv_size) * (2 if problem.bias_blocks else 1))
+    residual = tiling.units * tiling.rows * tiling.columns if problem.residual else 0
+    chunks = _parts(residual, buffers(problem, tiling, config).inp_slot)
+    gemm += outputs if problem.residual else 0
+    out = config.element_bytes(Memory.OUT)
+    wgt = config.element_bytes(Memory.WGT)
+    full = tiling.columns >= problem.out_size[1]
+    wide = 4 if problem.wide else 1
+    stores = tiling.units * (1 if full and not problem.pools else tiling.rows)
+    in_row = tiling.ins * problem.taps * wgt
     return Work(
-        inp_elements=tiling.groups * tiling.ins * height * width,
-        inp_loads=1 if full_width else tiling.groups * tiling.ins,
-        wgt_elements=0 if problem.shared else tiling.units * tiling.ins * problem.taps,
-        residual_elements=tiling.units * tiling.rows * tiling.columns if problem.residual else 0,
-        bias_elements=tiling.units * problem.bias_blocks,
+        inp=_input_transfer(problem, tiling, rows, columns, config),
+        wgt=Transfer()
+        if problem.shared
+        else transfer(max(1.0, tiling.units * in_row / LARGEST_TRANSFER), tiling.units, in_row),
+        bias=transfer(1, 1, tiling.units * problem.bias_blocks * wgt) if problem.bias_blocks else Transfer(),
+        residual=transfer(1, tiling.units * (1 if full else tiling.rows) / chunks, residual / tiling.units * out)
+        if chunks and full
+        else transfer(tiling.units / chunks, residual / tiling.columns / chunks, tiling.columns * out)
+        if chunks
+        else Transfer(),
+        residual_chunks=chunks,
+        residual_elements=residual,
+        store=transfer(4.0 if full else stores, stores * wide, outputs / tiles / stores * out),
         gemm=gemm / tiles,
         alu=(outputs * problem.tail + pooled) / tiles,
-        out_elements=outputs * (4 if problem.wide else 1) / tiles,
-        total_gemm=gemm,
+        outputs=outputs / tiles,
     )
+
+
+def _input_transfer(problem: Problem, tiling: Tiling, rows: int, columns: int, config: Config) -> Transfer:
+    """Of one step's input, as `load_input` brings it."""
+    window, blocks, inp = problem.rows, tiling.groups * tiling.ins, config.element_bytes(Memory.INP)
+    height = _parts(min(window.extent, (rows - 1) * window.stride + window.kernel), problem.row_spacing)
+    width = problem.in_columns(columns)
+    if problem.row_spacing > 1 or width < problem.columns.extent:
+        return transfer(blocks, blocks * height, width * inp)
+    edges = min(1.0, 2 * problem.outer / _parts(problem.out_size[0], tiling.rows)) if window.kernel > 1 else 0.0
+    return transfer(1 + edges * (blocks - 1), blocks, height * width * inp)
 
 
 def _formula(problem: Problem, tiling: Tiling, config: Config) -> float:
@@ -151,9 +193,18 @@ def _formula(problem: Problem, tiling: Tiling, config: Config) -> float:
     stays = count.steps if tiling.weights_outer else count.channels * count.steps
     weights = count.channels * count.steps * (1 if stays <= tiling.wgt_slots else count.pixels)
     tiles = count.pixels * count.channels
-    transfers = work.load_cycles(inputs, weights, tiles, config) + work.store_cycles(tiles, config)
-    compute = tiles * (work.gemm + 2 * work.alu + 200 + 64 * count.steps)
-    return max(transfers, compute) + 0.2 * transfers
+    moved = tiles * work.store.cycles
+    residuals = tiles * work.residual_chunks * work.residual.cycles
+    compute = tiles * (work.gemm + 2 * work.alu + CYCLES_PER_TILE + CYCLES_PER_STEP * count.steps)
+    # What has one slot is loaded while nothing is computed, unless it stays.
+    for loads, cycles, slots in (
+        (inputs, inputs * work.inp.cycles + residuals, tiling.inp_slots),
+        (weights, weights * work.wgt.cycles, tiling.wgt_slots),
+    ):
+        moved += cycles
+        if slots == 1 and loads > 1:
+            compute += cycles
+    return max(moved, compute) + BYTE_WEIGHT * moved
 
 
 def _widths(extent: int) -> list[int]:
@@ -174,6 +225,20 @@ def _channels(problem: Problem) -> Iterator[tuple[int, int, int]]:
             yield 1, outs, ins
 
 
+def _resident(problem: Problem, tiling: Tiling, config: Config) -> Iterator[Tiling]:
+    """Variants of a double-buffered `tiling` in which all weights, or all inputs, have a slot for good."""
+    count = _count(problem, tiling)
+    weights, inputs = count.channels * count.steps, count.pixels * count.steps
+    if tiling.wgt_slots == 2 < weights <= MOST_SLOTS and not problem.shared:
+        variant = replace(tiling, wgt_slots=weights)
+        if _fits(problem, variant, config):
+            yield variant
+    if tiling.inp_slots == 2 < inputs <= MOST_SLOTS and problem.groups == 1 and count.channels > 1:
+        variant = replace(tiling, inp_slots=inputs)
+        if _fits(problem, variant, config):
+            yield variant
+
+
 def _candidates(problem: Problem, config: Config) -> Iterator[Tiling]:
     narrow = False
     for slots in SLOTS:
@@ -186,8 +251,9 @@ def _candidates(problem: Problem, config: Config) -> Iterator[Tiling]:
                         continue
                     tiling = Tiling(height, width, groups, outs, ins, True, *slots)
                     if _fits(problem, tiling, config):
-                        yield tiling
-                        yield replace(tiling, weights_outer=False)
+                        for variant in (tiling, *_resident(problem, tiling, config)):
+                            yield variant
+                            yield replace(variant, weights_outer=False)
                         fitting[groups, outs] = fitting.get((groups, outs), 0) + 1
                         found = True
         narrow = narrow or found
@@ -202,33 +268,42 @@ def _candidates(problem: Problem, config: Config) -> Iterator[Tiling]:
 def _simulated(problem: Problem, tiling: Tiling, config: Config) -> Tiling:
     """`tiling` with the cycles that a simulation of its pipeline takes."""
     count, work = _count(problem, tiling), tile_work(problem, tiling, config)
-    inp, wgt = Slots(1, tiling.inp_slots), Slots(1, tiling.wgt_slots)
-    residual_chunks = _parts(work.residual_elements, buffers(problem, tiling, config).inp_slot)
     tiles = count.pixels * count.channels
-    cycles, combinations = pipeline_cycles(
-        work,
-        _order(problem, tiling, count),
-        tiles,
-        count.steps,
-        (inp, wgt),
-        tiling.acc_slots,
-        residual_chunks,
-        config,
-        SIMULATED_STEPS,
+    slots = (tiling.inp_slots, tiling.wgt_slots, tiling.acc_slots)
+    order = _order(problem, tiling, count)
+    played = play(work, order, tiles, count.steps, slots, SIMULATED_STEPS)
+    kinds = _kinds(problem.out_size[0], tiling.rows, problem.rows) * _kinds(
+        problem.out_size[1], tiling.columns, problem.columns
     )
-    reuse = max(1.0, tiles * count.steps / combinations)
-    return replace(tiling, cycles=cycles, reuse=reuse)
+    lists = kinds * played.combinations
+    pieces = kinds * played.residual_combinations
+    return replace(
+        tiling,
+        cycles=played.cycles
+        + list_cycles((work.gemm - work.residual_elements) * tiles, lists)
+        + list_cycles(work.residual_elements * tiles, pieces),
+        reuse=max(1.0, tiles * count.steps / lists),
+        residual_reuse=max(1.0, tiles * work.residual_chunks / max(1, pieces)),
+    )
 
 
-def _order(problem: Problem, tiling: Tiling, count: _Count) -> Iterator[tuple[int, int, int]]:
-    """(pixel tile, channel tile, which input channels) in order of execution."""
+def _kinds(extent: int, size: int, window: Window) -> int:
+    """How many kinds of tiles there are along an axis, each with micro-ops of its own: at the edges, smaller ones."""
+    parts = _parts(extent, size)
+    if parts == 1:
+        return 1
+    return min(parts, 1 + (window.kernel > 1) + (extent % size > 0))
+
+
+def _order(problem: Problem, tiling: Tiling, count: _Count) -> Iterator[TileStep]:
+    """The tiles in order of execution."""
 
     def inputs(channel: int) -> int:
         return channel // _parts(problem.outs, tiling.outs) if problem.groups > 1 else 0
 
     if tiling.weights_outer:
-        return ((p, c, inputs(c)) for c in range(count.channels) for p in range(count.pixels))
-    return ((p, c, inputs(c)) for p in range(count.pixels) for c in range(count.channels))
+        return (TileStep(p, c, inputs(c)) for c in range(count.channels) for p in range(count.pixels))
+    return (TileStep(p, c, inputs(c)) for p in range(count.pixels) for c in range(count.channels))
 
 
 @lru_cache(maxsize=1024)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from edge_agent.vta.config import Memory
-from edgectl.codegen.vta.assembler import Assembler
 from edgectl.codegen.vta.axis import Range
+from edgectl.codegen.vta.collector import Collector
 from edgectl.codegen.vta.layers import Activation
 from edgectl.codegen.vta.tile import Tile
+from edgectl.codegen.vta.tiling import LARGEST_TRANSFER
 
 MAXIMUM_STRIDE = (1 << 16) - 1
 """Strides and sizes are 16-bit fields of LOAD and STORE."""
 
 
-def load_input(assembler: Assembler, tensor: int, x: Activation, tile: Tile, ins: Range, slot: int) -> None:
+def load_blocks(assembler: Collector, tensor: int, sram: int, dram: int, rows: int, columns: int, stride: int) -> None:
+    """`rows` of `columns` weight blocks, `stride` blocks apart in DRAM, in transfers that do not hold the bus long."""
+    together = max(1, LARGEST_TRANSFER // (columns * assembler.config.element_bytes(Memory.WGT)))
+    for row in range(0, rows, together):
+        count = min(together, rows - row)
+        assembler.load(Memory.WGT, tensor, sram + row * columns, dram + row * stride, count, columns, stride)
+
+
+def load_input(assembler: Collector, tensor: int, x: Activation, tile: Tile, ins: Range, slot: int) -> None:
     """The tile's input blocks `ins` of each of its groups: rows that lie inside the image, columns without padding."""
     block, spacing, ins_per_group = assembler.config.block, tile.problem.row_spacing, tile.problem.ins
     first_row, last_row = tile.loaded_rows
@@ -36,7 +45,7 @@ def load_input(assembler: Assembler, tensor: int, x: Activation, tile: Tile, ins
 
 
 def load_pixels(
-    assembler: Assembler, tensor: int, activation: Activation, tile: Tile, units: Range, rows: Range, slot: int
+    assembler: Collector, tensor: int, activation: Activation, tile: Tile, units: Range, rows: Range, slot: int
 ) -> None:
     """Pixels of a tensor that lies as the output does, dense: blocks `units` of the tile, `rows` of the image."""
     for sram, dram, count, columns, stride in pixel_transfers(

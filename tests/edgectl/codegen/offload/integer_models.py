@@ -69,6 +69,15 @@ class ModelBuilder:
         self._nodes.append(Node(name, operator, inputs, f"{operator.kind}.{name}"))
         return name
 
+    @property
+    def computed(self) -> list[str]:
+        """The values of all nodes."""
+        return [node.name for node in self._nodes]
+
+    @property
+    def last(self) -> str:
+        return self.computed[-1]
+
     def shape(self, value: str) -> tuple[int, ...]:
         return self._types[value].shape
 
@@ -84,7 +93,8 @@ class ModelBuilder:
         return self.add(IntegerDense(), x, weight, self.parameter(self.rng.integers(-9999, 9999, channels, np.int32)))
 
     def model(self, *outputs: str) -> Model:
-        return Model("net", self._inputs, tuple(self._nodes), self._parameters, outputs)
+        """The nodes that `outputs` need."""
+        return Model("net", self._inputs, (), {}, ()).rebuilt(self._nodes, self._parameters, outputs)
 
 
 def requantizes() -> st.SearchStrategy[Requantize]:

@@ -11,6 +11,7 @@ from edge_agent.vta.config import Config
 from edge_agent.vta.program import Program, Role
 from edge_agent.vta.simulator import Simulation
 from edge_agent.vta.verify import verify
+from edgectl.codegen.matching.context import packed
 from edgectl.codegen.partition import AcceleratorStep, CpuStep, Partition, partition
 from edgectl.codegen.vta.compiler import compile_program
 from edgectl.codegen.vta.reference import evaluate
@@ -20,7 +21,7 @@ from edgectl.operators.layout import Pack, Unpack
 from edgectl.operators.patches import PackPatches
 from edgectl.operators.planes import JoinPlanes, SplitPlanes
 from edgectl.operators.quantization import Dequantize, Quantize
-from edgectl.operators.shape import Flatten, Reshape
+from edgectl.operators.shape import Concatenate, Flatten, Reshape
 from tests.edge_agent.vta.reference import ReferenceMachine
 
 FEATURES = frozenset({"program_across_layers"})
@@ -99,16 +100,18 @@ def check_reasons(model: Model, parts: Partition, reasons: Sequence[str]) -> Non
         if not isinstance(node.operator, UNREMARKABLE)
     }
     assert {fallback.layer for fallback in parts.fallbacks} == on_cpu
-    on_vta = {name for step in parts.steps if isinstance(step, AcceleratorStep) for name in covered(step)}
+    on_vta = {
+        name
+        for step in parts.steps
+        if isinstance(step, AcceleratorStep)
+        for layer in step.layers
+        for name in layer.covers
+    }
     for node in model.nodes:
-        if not isinstance(node.operator, UNREMARKABLE):
+        if isinstance(node.operator, Concatenate):
+            # It is where its parts are stored: a tensor's name at most, no layer.
+            assert node.label in on_cpu or packed(node.name) in parts.packings
+        elif not isinstance(node.operator, UNREMARKABLE):
             assert (node.name in on_vta) != (node.label in on_cpu), node
     for fallback in parts.fallbacks:
         assert any(re.search(reason, fallback.reason) for reason in reasons), fallback
-
-
-def covered(step: AcceleratorStep) -> set[str]:
-    """Names of nodes that the layers of a step compute: those they cover, and concatenations they are parts of."""
-    names = {name for layer in step.layers for name in layer.covers}
-    tensors = {layer.out.name for layer in step.layers}
-    return names | {name.removesuffix(".packed") for name in tensors} | {layer.name for layer in step.layers}

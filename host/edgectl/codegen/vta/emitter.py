@@ -16,7 +16,7 @@ from edgectl.codegen.vta.collector import Collector, Span
 from edgectl.codegen.vta.finishing import Finisher
 from edgectl.codegen.vta.layers import Activation, Layer
 from edgectl.codegen.vta.loops import Dimension, Region
-from edgectl.codegen.vta.problem import WIDE_PLANES, problem_of
+from edgectl.codegen.vta.problem import MAXIMUM_IDENTITY_SHIFT, WIDE_PLANES, problem_of, residual_plan
 from edgectl.codegen.vta.products import multiply
 from edgectl.codegen.vta.slots import Slots
 from edgectl.codegen.vta.tile import Tile, ranges, tiles
@@ -25,8 +25,6 @@ from edgectl.codegen.vta.transfers import load_blocks, load_input, load_pixels
 
 IDENTITY = "identity"
 CONSTANT_INPUT = "constant_input"
-MAXIMUM_IDENTITY_SHIFT = 6
-"""An identity block holds 1 << shift, which must be an int8; the rest of a residual's shift is an ALU operation."""
 
 
 def packed_shape(activation: Activation, config: Config) -> tuple[int, ...]:
@@ -54,6 +52,7 @@ class LayerEmitter:
         self._layer = layer
         self._config = config = assembler.config
         self._problem = problem_of(layer, config)
+        self._residual_plan = residual_plan(layer)
         self._tiling = tiling or choose_tiling(self._problem, config)
 
         def declare(activation: Activation, *planes: int) -> int:
@@ -109,32 +108,27 @@ class LayerEmitter:
     def _steps(self) -> Iterator[Step]:
         for number, tile in enumerate(tiles(self._problem, self._tiling)):
             acc = (number % self._tiling.acc_slots) * self._buffers.acc_slot
-            first = [partial(self._finisher.reset, tile, acc)]
-            for residual in self._residual_steps(tile, acc):
-                residual.computes[:0] = first
-                first = []
-                yield residual
-            if self._residual is not None:
-                first.append(partial(self._shift_residual, tile, acc))
-            bias = Step()
+            steps: list[Step] = [Step(computes=[partial(self._finisher.reset, tile, acc)])]
+            residual = list(self._residual_steps(tile, acc))
+            if self._residual_plan.first:
+                steps += [*residual, Step(computes=[partial(self._shift_residual, tile, acc)])]
             if self._problem.bias_blocks:
-                self._add_bias(bias, tile, acc)
-            inputs = list(self._input_steps(tile, acc))
-            if not inputs:
-                inputs = [Step()]
-            inputs[0].loads[:0] = bias.loads
-            inputs[0].computes[:0] = first + bias.computes
-            inputs[0].uses |= bias.uses
-            inputs[-1].computes.append(partial(self._finisher.finish, tile, acc))
-            yield from inputs
+                steps.append(self._bias_step(tile, acc))
+            steps += self._input_steps(tile, acc)
+            if residual and not self._residual_plan.first:
+                steps += [
+                    Step(computes=[partial(self._finisher.shift, tile, acc, self._residual_plan.before)]),
+                    *residual,
+                ]
+            steps.append(Step(computes=[partial(self._finisher.finish, tile, acc)]))
+            yield from _merged(steps)
 
     def _load_identity(self) -> None:
         block = self._config.block
         shifts = np.arange(MAXIMUM_IDENTITY_SHIFT + 1)
         blocks = np.eye(block, dtype=np.int8)[None] << shifts[:, None, None].astype(np.int8)
         tensor = self._assembler.constant(IDENTITY, Memory.WGT, blocks.astype(np.int8))
-        shift = min(max(self._layer.residual_shift, 0), MAXIMUM_IDENTITY_SHIFT)
-        self._assembler.load(Memory.WGT, tensor, self._buffers.identity, shift, 1, 1, 1)
+        self._assembler.load(Memory.WGT, tensor, self._buffers.identity, self._residual_plan.factor, 1, 1, 1)
 
     def _residual_steps(self, tile: Tile, acc: int) -> Iterator[Step]:
         """ACC += residual << up to 6, by a GEMM with an identity block, in pieces that fit an input slot."""
@@ -165,27 +159,24 @@ class LayerEmitter:
         self._assembler.multiply(region, (acc, acc + count), (inp, inp + count), wgt, self._tiling.residual_reuse)
 
     def _shift_residual(self, tile: Tile, acc: int) -> None:
-        """What the identity block cannot do of the residual's shift."""
-        span, shift = (acc, acc + tile.units * tile.unit_elements), self._layer.residual_shift
-        if shift < 0:
-            self._assembler.alu_linear("add", 1 << (-shift - 1), span)
-            self._assembler.alu_linear("shr", -shift, span)
-        elif shift > MAXIMUM_IDENTITY_SHIFT:
-            self._assembler.alu_linear("shr", MAXIMUM_IDENTITY_SHIFT - shift, span)
+        """What the identity block cannot do of the shift of a residual that came first."""
+        span, alone = (acc, acc + tile.units * tile.unit_elements), self._residual_plan.alone
+        if alone < 0:
+            self._assembler.alu_linear("add", 1 << (-alone - 1), span)
+        self._assembler.alu_linear("shr", -alone, span)
 
-    def _add_bias(self, step: Step, tile: Tile, acc: int) -> None:
+    def _bias_step(self, tile: Tile, acc: int) -> Step:
         """Accumulate the bias, which carries the rounding: bias blocks times the constant input element."""
         constant, count = self._buffers.constant, self._problem.bias_blocks
         slot, present = self._bias_slots.take((tile.groups, tile.outs))
         base = slot + self._buffers.bias
         blocks = tile.units * count
         key = (Memory.WGT, base)
-        step.uses.add(key)
+        step = Step(uses={key})
         if not present:
             first = tile.first_unit * count
-            step.loads.append(
-                (key, partial(self._assembler.load, Memory.WGT, self._bias, base, first, 1, blocks, blocks))
-            )
+            load = partial(self._assembler.load, Memory.WGT, self._bias, base, first, 1, blocks, blocks)
+            step.loads.append((key, load))
         dimensions = (
             Dimension(count, 0, 0, 1),
             Dimension(tile.units, tile.unit_elements, 0, count),
@@ -193,16 +184,9 @@ class LayerEmitter:
         )
         region = Region(((acc, constant, base),), dimensions)
         span = (acc, acc + tile.units * tile.unit_elements)
-        step.computes.append(
-            partial(
-                self._assembler.multiply,
-                region,
-                span,
-                (constant, constant + 1),
-                (base, base + blocks),
-                self._tiling.reuse,
-            )
-        )
+        operands = ((constant, constant + 1), (base, base + blocks))
+        step.computes.append(partial(self._assembler.multiply, region, span, *operands, self._tiling.reuse))
+        return step
 
     def _input_steps(self, tile: Tile, acc: int) -> Iterator[Step]:
         """Accumulate the input blocks, as many at a time as the tiling says: load what is not on chip, then a GEMM."""
@@ -238,6 +222,21 @@ class LayerEmitter:
             load = partial(load_blocks, self._assembler, self._weight, wgt, first, tile.units, columns, stride)
             step.loads.append(((Memory.WGT, wgt), load))
         return wgt, (wgt, wgt + tile.units * columns)
+
+
+def _merged(steps: list[Step]) -> Iterator[Step]:
+    """`steps` in order, those that load nothing joined to the one before or, at the beginning, the one after."""
+    pending = Step()
+    loading = False
+    for step in steps:
+        if step.uses and loading:
+            yield pending
+            pending, loading = Step(), False
+        pending.loads += step.loads
+        pending.computes += step.computes
+        pending.uses |= step.uses
+        loading = loading or bool(step.uses)
+    yield pending
 
 
 def _run(actions: Iterable[Callable[[], None]]) -> None:

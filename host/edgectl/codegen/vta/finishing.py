@@ -8,7 +8,7 @@ from edgectl.codegen.vta.layers import Layer
 from edgectl.codegen.vta.loops import Dimension, Region
 from edgectl.codegen.vta.pipeline import chunks
 from edgectl.codegen.vta.pooling import PooledTile
-from edgectl.codegen.vta.problem import WIDE_PLANES, shifts
+from edgectl.codegen.vta.problem import WIDE_PLANES, residual_plan, shifts
 from edgectl.codegen.vta.tile import Tile, ranges
 from edgectl.codegen.vta.transfers import pixel_transfers
 
@@ -45,34 +45,44 @@ class Finisher:
         begin = acc + first * tile.unit_elements + (rows[0] - tile.rows[0]) * tile.width
         return begin, begin + (last - first) * (rows[1] - rows[0]) * tile.width
 
+    def shift(self, tile: Tile, acc: int, amount: int) -> None:
+        """Shift all accumulators of the tile."""
+        for part in shifts(amount):
+            self._assembler.alu_linear("shr", part, (acc, acc + tile.units * tile.unit_elements))
+
     def finish(self, tile: Tile, acc: int) -> None:
         """Pool, shift, clip and store the tile."""
-        for part in self._parts(tile):
-            if tile.pooled:
+        if tile.pooled:
+            for part in self._parts(tile):
                 self._finish_pooled(tile, tile.pooled, part, acc)
-            else:
-                self._finish_dense(tile, part, acc)
+        elif self._layer.wide:
+            self._finish_wide(tile, acc)
+        else:
+            self._finish_dense(tile, acc)
 
-    def _finish_dense(self, tile: Tile, part: Part, acc: int) -> None:
-        layer, span = self._layer, self._span(tile, part, acc)
-        if layer.wide:
-            out = layer.out
-            if not (tile.problem.rows.all_meet(tile.rows) and tile.problem.columns.all_meet(tile.columns)):
-                # A sum of padding alone was only reset, which writes no OUT.
-                self._assembler.alu_linear("add", 0, span)
-            plane = out.outer * out.storage_blocks(self._assembler.config.block) * out.height * out.width
-            for number in range(WIDE_PLANES):
-                if number:
-                    self._assembler.alu_linear("shr", 8, span)
-                self._store(tile, part, span[0], number * plane)
-            return
-        for shift in shifts(layer):
-            self._assembler.alu_linear("shr", shift, span)
-        if layer.low is not None:
-            self._assembler.alu_linear("max", layer.low, span)
-        if layer.high is not None:
-            self._assembler.alu_linear("min", layer.high, span)
-        self._store(tile, part, span[0], 0)
+    def _finish_dense(self, tile: Tile, acc: int) -> None:
+        """All operations but the last on the whole tile, the last one part by part, each stored at once."""
+        layer = self._layer
+        done = residual_plan(layer).before if layer.residual is not None else 0
+        operations = [("shr", amount) for amount in shifts(layer.shift - done)]
+        operations += [("max", layer.low)] if layer.low is not None else []
+        operations += [("min", layer.high)] if layer.high is not None else []
+        for operation, imm in operations[:-1]:
+            self._assembler.alu_linear(operation, imm, (acc, acc + tile.units * tile.unit_elements))
+        for part in self._parts(tile):
+            span = self._span(tile, part, acc)
+            for operation, imm in operations[-1:]:
+                self._assembler.alu_linear(operation, imm, span)
+            self._store(tile, part, span[0], 0)
+
+    def _finish_wide(self, tile: Tile, acc: int) -> None:
+        """Store the bytes of the accumulators, lowest first, plane by plane."""
+        out = self._layer.out
+        plane = out.outer * out.storage_blocks(self._assembler.config.block) * out.height * out.width
+        for number in range(WIDE_PLANES):
+            if number:
+                self._assembler.alu_linear("shr", 8, (acc, acc + tile.units * tile.unit_elements))
+            self._store(tile, ((0, tile.units), tile.rows), acc, number * plane)
 
     def _store(self, tile: Tile, part: Part, sram: int, offset: int) -> None:
         units, rows = part
@@ -98,7 +108,7 @@ class Finisher:
             Dimension(tile.width, 1, 1, 0),
         )
         region = Region(((start, start, 0),), dimensions)
-        for shift in shifts(layer):
+        for shift in shifts(layer.shift):
             self._assembler.alu("shr", shift, region)
         if layer.low is not None:
             self._assembler.alu("max", layer.low, region)

@@ -23,7 +23,7 @@ TAIL_CHUNKS = 4
 """Parts in which a tile is finished and stored, so that storing overlaps."""
 SMALLEST_CHUNK = 192
 """Vectors below which a part is not worth its instructions."""
-BYTE_WEIGHT = 0.5
+BYTE_WEIGHT = 0.8
 """Of a bus cycle, in compute cycles, that tilings pay for even where it is hidden: fewer bytes are better."""
 
 

@@ -110,15 +110,54 @@ def problem_of(layer: Layer, config: Config) -> Problem:
     )
 
 
-def shifts(layer: Layer) -> tuple[int, ...]:
-    """The amounts of the SHR operations that make the layer's shift: at most 15 each (vta-facts 3.5)."""
-    if layer.shift > 15:
-        return (15, layer.shift - 15)
-    return (layer.shift,) if layer.shift else ()
+MAXIMUM_SHIFT = 15
+"""Of one SHR operation (vta-facts 3.5)."""
+MAXIMUM_IDENTITY_SHIFT = 6
+"""An identity block holds 1 << shift, which must be an int8."""
+
+
+@dataclass(frozen=True)
+class ResidualPlan:
+    """How a residual enters: ACC >>= before; ACC += residual << factor; then the rest of the layer's shift.
+
+    floor((a + r * 2^k) / 2^s) is floor((floor(a / 2^m) + r * 2^(k - m)) / 2^(s - m)) for m up to k and s: so the
+    accumulators are shifted before the residual comes, not the residual to where they are. With `first`, the
+    residual comes before all else and is shifted alone, by `alone` (to the left, or rounding to the right).
+    """
+
+    first: bool = False
+    before: int = 0
+    factor: int = 0
+    alone: int = 0
+
+
+def residual_plan(layer: Layer) -> ResidualPlan:
+    """The way for `layer` with the fewest operations."""
+    amount, shift = layer.residual_shift, layer.shift
+    if amount < 0:
+        return ResidualPlan(first=True, alone=amount)
+    if amount <= MAXIMUM_IDENTITY_SHIFT:
+        return ResidualPlan(factor=amount)
+    before = min(amount, shift)
+    if amount - before > MAXIMUM_IDENTITY_SHIFT:
+        return ResidualPlan(first=True, factor=MAXIMUM_IDENTITY_SHIFT, alone=amount - MAXIMUM_IDENTITY_SHIFT)
+    return ResidualPlan(before=before, factor=amount - before)
+
+
+def shifts(amount: int) -> tuple[int, ...]:
+    """The amounts of the SHR operations that make a shift by `amount`."""
+    if amount > MAXIMUM_SHIFT:
+        return (MAXIMUM_SHIFT, *shifts(amount - MAXIMUM_SHIFT))
+    return (amount,) if amount else ()
 
 
 def tail_operations(layer: Layer) -> int:
     """ALU operations on each output vector after the pool."""
     if layer.wide:
         return WIDE_PLANES - 1
-    return len(shifts(layer)) + (layer.low is not None) + (layer.high is not None)
+    clips = (layer.low is not None) + (layer.high is not None)
+    if layer.residual is None:
+        return len(shifts(layer.shift)) + clips
+    plan = residual_plan(layer)
+    rest = len(shifts(plan.before)) + len(shifts(layer.shift - plan.before)) + clips
+    return rest + (2 if plan.alone < 0 else 1 if plan.alone else 0)

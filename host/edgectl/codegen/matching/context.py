@@ -149,5 +149,9 @@ class Context:
             problem.bias_blocks <= MAXIMUM_BIAS_BLOCKS,
             f"its largest bias needs {problem.bias_blocks} bias blocks, at most {MAXIMUM_BIAS_BLOCKS} are used",
         )
+        apart = problem.row_spacing * layer.x.width
+        refuse_unless(
+            apart <= MAXIMUM_STRIDE, f"rows that it reads are {apart} elements apart, up to {MAXIMUM_STRIDE} work"
+        )
         refuse_unless(fits(problem, self.config), "no tile of it fits the buffers")
         return Candidate(layer.name, layer.covers, reads, packing or self.pack, layer)

@@ -89,7 +89,8 @@ def _convolution(context: Context, node: Node) -> Candidate:
     )
     if groups == 1 and value not in context.on_accelerator and weight.shape[1] < block:
         x, matrix, kernel, packing = over_patches(context, value, operator, weight)
-        named = replace(x, name=packed(f"{value}.patches"))
+        # Another convolution of the same image may take it in other patches.
+        named = replace(x, name=packed(f"{node.name}.patches"))
         whole = replace(
             layer,
             x=named,

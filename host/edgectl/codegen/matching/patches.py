@@ -10,7 +10,7 @@ from itertools import product
 
 import numpy as np
 
-from edgectl.codegen.matching.context import Context
+from edgectl.codegen.matching.context import Context, refuse_unless
 from edgectl.codegen.vta.layers import Activation
 from edgectl.operators.base import window_output
 from edgectl.operators.integer import IntegerConvolution
@@ -50,6 +50,8 @@ def over_patches(
     grid = (out[0] + taps[0] - 1, out[1] + taps[1] - 1)
     config = context.config
     packing = PackPatches(config.batch, config.block, patch, strides, (top, left), grid)
+    seen = all(extent > outside for extent, outside in zip(packing.extents(), packing.padding, strict=True))
+    refuse_unless(seen, "it sees nothing but padding")
     activation = Activation("", n // config.batch, lanes, *grid)
     return activation, matrix.reshape(out_channels, lanes, *taps), (taps[0], taps[1]), packing
 

@@ -51,6 +51,7 @@ def check(
     values: dict[str, np.ndarray] = dict(inputs)
     for step in parts.steps:
         if isinstance(step, CpuStep):
+            step.segment.types()
             values.update(interpret(step.segment, {name: values[name] for name in step.segment.inputs}))
             continue
         program = compile_program(step.name, step.layers, step.outputs, config)

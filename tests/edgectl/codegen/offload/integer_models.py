@@ -81,6 +81,10 @@ class ModelBuilder:
     def shape(self, value: str) -> tuple[int, ...]:
         return self._types[value].shape
 
+    def alike(self, value: str, values: Sequence[str]) -> list[str]:
+        """Those of `values` that have the type of `value`."""
+        return [other for other in values if self._types[other] == self._types[value]]
+
     def convolution(
         self, operator: IntegerConvolution, x: str, channels: int, kernel: tuple[int, int], residual: str | None = None
     ) -> str:

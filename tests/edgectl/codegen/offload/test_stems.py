@@ -15,7 +15,6 @@ from edgectl.operators.quantization import Requantize
 from tests.edgectl.codegen.offload.integer_models import SEEDS, ModelBuilder, examples, windows
 from tests.edgectl.codegen.offload.running import check
 
-
 ALONE = "it sees nothing but padding"
 
 

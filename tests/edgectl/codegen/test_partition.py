@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from edge_agent.vta.config import DEFAULT_CONFIG
-from edgectl.codegen.partition import AcceleratorStep, CpuStep, Partition, partition
+from edgectl.codegen.partition import AcceleratorStep, CpuStep, Fallback, Partition, partition
+from edgectl.errors import CompileError
 from edgectl.graph import Model, Node
 from edgectl.operators.base import TensorType
 from edgectl.operators.integer import IntegerConvolution
+from edgectl.operators.layout import Pack
 from edgectl.quantization.quantizer import quantize
+from tests.edgectl.codegen.offload.running import check_reasons
 from tests.edgectl.quantization.networks import NETWORKS
 
 
@@ -36,40 +38,84 @@ def sides(result: Partition) -> list[str]:
 
 
 SAME = (1, 1, 1, 1)
-REASONS = {
-    "groups": (convolution(IntegerConvolution(padding=SAME, groups=4)), "4 groups"),
-    "few channels": (
-        convolution(IntegerConvolution(padding=SAME), channels=8),
-        "8 input channels, fewer than a block of 16",
-    ),
-    "shift": (convolution(IntegerConvolution(padding=SAME, shift=16)), "shift is 16"),
+NOT_ON_VTA = {
+    "shift": (convolution(IntegerConvolution(padding=SAME, shift=31)), "its shift is 31, the hardware does -15 to 30"),
     "residual shift": (
         convolution(IntegerConvolution(padding=SAME, residual_shift=22), residual=True),
-        "residual's shift is 22",
+        "its residual's shift is 22",
     ),
-    "wide padding": (
-        convolution(IntegerConvolution(padding=(3, 1, 1, 1))),
-        r"padding \(3, 1, 1, 1\) is as wide as its kernel",
-    ),
-    "large padding": (convolution(IntegerConvolution(padding=(16, 16, 16, 16)), kernel=17), "exceeds 15"),
+    "buffers": (convolution(IntegerConvolution(padding=(20,) * 4), kernel=33), "no tile of it fits the buffers"),
 }
 
 
-@pytest.mark.parametrize("name", REASONS)
+@pytest.mark.parametrize("name", NOT_ON_VTA)
 def test_what_the_accelerator_cannot_do_stays_on_the_cpu_with_its_reason(name: str) -> None:
-    model, reason = REASONS[name]
-    result = partition(model, DEFAULT_CONFIG)
-    assert sides(result) == ["cpu"]
-    (fallback,) = result.fallbacks
-    assert fallback.layer == "conv"
-    assert re.search(reason, fallback.reason)
+    model, reason = NOT_ON_VTA[name]
+    for offload in ("all", "reference") if name != "buffers" else ("all",):
+        result = partition(with_a_first_convolution(model), DEFAULT_CONFIG, offload=offload)
+        assert Fallback("conv", reason) in result.fallbacks
+
+
+NOT_OF_THE_REFERENCE = {
+    "groups": (convolution(IntegerConvolution(padding=SAME, groups=4)), "it has 4 groups"),
+    "few channels": (
+        convolution(IntegerConvolution(padding=SAME), channels=8),
+        "it has 8 input channels, fewer than a block of 16",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_OF_THE_REFERENCE)
+def test_what_the_reference_left_to_the_cpu(name: str) -> None:
+    model, reason = NOT_OF_THE_REFERENCE[name]
+    assert partition(model, DEFAULT_CONFIG).fallbacks == ()
+    behind = with_a_first_convolution(model)
+    first, second = partition(behind, DEFAULT_CONFIG, offload="reference").fallbacks
+    assert first == Fallback("first", "the reference partition leaves the first convolution to the CPU")
+    assert second == Fallback("conv", reason)
+
+
+def with_a_first_convolution(model: Model) -> Model:
+    """`model` on what a convolution 1x1 makes of its input."""
+    (node,) = model.nodes
+    channels = model.inputs["x"].shape[1]
+    parameters = {
+        **model.parameters,
+        "w0": np.ones((channels, channels, 1, 1), np.int8),
+        "b0": np.zeros(channels, np.int32),
+    }
+    first = Node("x0", IntegerConvolution(shift=1), ("x", "w0", "b0"), "first")
+    inputs = tuple("x0" if name == "x" else name for name in node.inputs)
+    return replace(model, nodes=(first, replace(node, inputs=inputs)), parameters=parameters)
+
+
+def test_the_reference_gives_the_accelerator_convolutions_only() -> None:
+    model = quantize(NETWORKS["residual"]())
+    result = partition(model, DEFAULT_CONFIG, offload="reference")
+    reasons = {fallback.layer: fallback.reason for fallback in result.fallbacks}
+    only = "the reference partition gives the accelerator convolutions only"
+    first = "the reference partition leaves the first convolution to the CPU"
+    assert reasons == {"conv0": first, "pool": only, "mean": only, "fc": only}
+    assert layers(result) == ["relu1", "relu2", "bn3", "relu3", "relu4"]
+    assert sides(result) == ["cpu", "vta", "cpu"]
+
+
+def test_another_offload_is_refused() -> None:
+    with pytest.raises(CompileError, match="offload is 'some'; all and reference exist"):
+        partition(convolution(IntegerConvolution()), DEFAULT_CONFIG, offload="some")
+
+
+def layers(result: Partition) -> list[str]:
+    return [layer.name for step in result.steps if isinstance(step, AcceleratorStep) for layer in step.layers]
 
 
 def test_weights_that_are_computed_stay_on_the_cpu() -> None:
     model = convolution(IntegerConvolution(padding=SAME))
-    inputs = {**model.inputs, "b": TensorType((16,), "int32")}
-    result = partition(replace(model, inputs=inputs, parameters={"w": model.parameters["w"]}), DEFAULT_CONFIG)
-    assert result.fallbacks[0].reason == "its weights are not constant"
+    for name, array, what in (("w", np.int8, "weights"), ("b", np.int32, "biases")):
+        inputs = {**model.inputs, name: TensorType(model.parameters[name].shape, np.dtype(array).name)}
+        kept = {other: value for other, value in model.parameters.items() if other != name}
+        result = partition(replace(model, inputs=inputs, parameters=kept), DEFAULT_CONFIG)
+        assert [fallback.reason for fallback in result.fallbacks] == [f"its {what} are not constant"]
 
 
 def test_a_convolution_on_a_model_input_is_packed_and_unpacked() -> None:
@@ -81,6 +127,22 @@ def test_a_convolution_on_a_model_input_is_packed_and_unpacked() -> None:
     assert (middle.inputs, middle.outputs) == (("x.packed",), ("y.packed",))
     assert [node.operator.kind for node in last.segment.nodes] == ["unpack_activation"]
     assert last.segment.outputs == ("y",)
+    assert result.packings == {"x.packed": ("x", Pack(1, 16)), "y.packed": ("y", Pack(1, 16))}
+
+
+def test_packings_tell_what_packed_tensors_hold() -> None:
+    """Patches of an image, activations, and the planes of an int32."""
+    model = quantize(NETWORKS["residual"]())
+    result = partition(model, DEFAULT_CONFIG)
+    packings = {name: (value, operator.kind) for name, (value, operator) in result.packings.items()}
+    (program,) = (step for step in result.steps if isinstance(step, AcceleratorStep))
+    (image,) = program.inputs
+    assert packings[image] == ("data.int8", "pack_patches")
+    assert program.outputs == ("fc.int32.packed",)
+    assert packings["fc.int32.packed"] == ("fc.int32", "split_planes")
+    types = model.types()
+    for value, operator in result.packings.values():
+        operator.infer(types[value])
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -96,23 +158,21 @@ def test_every_step_reads_only_what_earlier_ones_make(name: str) -> None:
             step.segment.types()
     assert available.issuperset(model.outputs)
     assert available.issuperset(result.observed)
-    layers = [layer.name for step in result.steps if isinstance(step, AcceleratorStep) for layer in step.layers]
-    layers += [node.name for step in result.steps if isinstance(step, CpuStep) for node in step.segment.nodes]
-    assert {node.name for node in model.nodes} <= set(layers)
+    check_reasons(model, result, [".+"])
 
 
-def test_residual_networks_are_one_program_between_two_cpu_segments() -> None:
-    assert sides(partition(quantize(NETWORKS["residual"]()), DEFAULT_CONFIG)) == ["cpu", "vta", "cpu"]
+@pytest.mark.parametrize(("name", "floats"), [("residual", []), ("pre_activation", ["probability"]), ("dense", [])])
+def test_networks_are_one_program_between_two_cpu_segments(name: str, floats: list[str]) -> None:
+    """The CPU quantizes and packs the image, and turns the result into floating point."""
+    result = partition(quantize(NETWORKS[name]()), DEFAULT_CONFIG)
+    assert sides(result) == ["cpu", "vta", "cpu"]
+    assert result.fallbacks == tuple(Fallback(layer, "it works on floating point") for layer in floats)
 
 
 def test_without_programs_across_layers_each_layer_is_one() -> None:
     model = quantize(NETWORKS["residual"]())
     together, apart = partition(model, DEFAULT_CONFIG), partition(model, DEFAULT_CONFIG, across_layers=False)
-    assert sides(apart) == ["cpu", *["vta"] * 5, "cpu"]
-
-    def layers(result: Partition) -> list[str]:
-        return [layer.name for step in result.steps if isinstance(step, AcceleratorStep) for layer in step.layers]
-
+    assert sides(apart) == ["cpu", *["vta"] * len(layers(together)), "cpu"]
     assert layers(apart) == layers(together)
 
 

@@ -77,7 +77,10 @@ class Finisher:
 
     def _finish_wide(self, tile: Tile, acc: int) -> None:
         """Store the bytes of the accumulators, lowest first, plane by plane."""
-        out = self._layer.out
+        out, problem = self._layer.out, tile.problem
+        if not (problem.rows.all_meet(tile.rows) and problem.columns.all_meet(tile.columns)):
+            # A sum of padding alone was only reset, which writes no OUT.
+            self._assembler.alu_linear("add", 0, (acc, acc + tile.units * tile.unit_elements))
         plane = out.outer * out.storage_blocks(self._assembler.config.block) * out.height * out.width
         for number in range(WIDE_PLANES):
             if number:

@@ -93,7 +93,8 @@ def _residual_reader(node: Node, value: str) -> bool:
 def _chain(nodes: Sequence[Node], types: Mapping[str, TensorType], config: Config) -> Bound:
     """The bound of nodes that are computed together: only what enters the first and leaves the last is moved."""
     first, out = nodes[0], types[nodes[-1].name]
-    bound = _KINDS.get(type(first.operator), _elementwise)(first, [types[name] for name in first.inputs])
+    operands = [types[name] for name in first.inputs]
+    bound = _KINDS.get(type(first.operator), _elementwise)(first, operands)
     lanes = config.batch * config.block
     alu = -(-prod(out.shape) // lanes) * sum(_tail_operations(node) for node in nodes)
     for node in nodes:
@@ -102,11 +103,19 @@ def _chain(nodes: Sequence[Node], types: Mapping[str, TensorType], config: Confi
     return Bound(
         **{
             **bound.as_dict(),
-            "gemm": -(-bound.macs // (lanes * config.block)),
+            "gemm": -(-bound.macs // (lanes * config.block)) + _entering(first, operands, lanes),
             "alu": alu,
             "output_bytes": _nbytes(out),
         }
     )
+
+
+def _entering(node: Node, operands: Sequence[TensorType], lanes: int) -> int:
+    """Products that bring int8 vectors into accumulators: of residuals, and of all that other operators read."""
+    if isinstance(node.operator, IntegerDense):
+        return 0
+    brought = operands[RESIDUAL:] if isinstance(node.operator, IntegerConvolution) else operands
+    return sum(-(-prod(kind.shape) // lanes) for kind in brought if kind.dtype == "int8")
 
 
 def _comparisons(pool: MaxPool, x: TensorType) -> int:

@@ -114,7 +114,7 @@ class LayerEmitter:
                 steps += [*residual, Step(computes=[partial(self._shift_residual, tile, acc)])]
             if self._problem.bias_blocks:
                 steps.append(self._bias_step(tile, acc))
-            steps += self._input_steps(tile, acc)
+            steps += self._input_steps(tile, acc, self._tiling.serpentine and number % 2 > 0)
             if residual and not self._residual_plan.first:
                 steps += [
                     Step(computes=[partial(self._finisher.shift, tile, acc, self._residual_plan.before)]),
@@ -188,12 +188,13 @@ class LayerEmitter:
         step.computes.append(partial(self._assembler.multiply, region, span, *operands, self._tiling.reuse))
         return step
 
-    def _input_steps(self, tile: Tile, acc: int) -> Iterator[Step]:
+    def _input_steps(self, tile: Tile, acc: int, backwards: bool) -> Iterator[Step]:
         """Accumulate the input blocks, as many at a time as the tiling says: load what is not on chip, then a GEMM."""
         if tile.loaded_rows[0] >= tile.loaded_rows[1] or not tile.in_width:
             return
         problem = self._problem
-        for ins in ranges(problem.ins, self._tiling.ins):
+        pieces = ranges(problem.ins, self._tiling.ins)
+        for ins in reversed(pieces) if backwards else pieces:
             step = Step()
             wgt, wgt_span = self._take_weights(step, tile, ins)
             inp, present = self._inp_slots.take((tile.n, tile.rows, tile.columns, tile.groups, ins))

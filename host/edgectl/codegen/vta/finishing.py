@@ -35,10 +35,8 @@ class Finisher:
         if tile.pooled:
             self._assembler.reset_linear((acc, acc + tile.units * tile.unit_elements))
             return
-        spans = [self._span(tile, part, acc) for part in self._parts(tile)]
-        if len(spans) > 1:
-            self._assembler.reset_linear((spans[0][0], spans[-2][1]))
-        self._assembler.reset_linear(spans[-1])
+        for part in self._parts(tile):
+            self._assembler.reset_linear(self._span(tile, part, acc))
 
     def _span(self, tile: Tile, part: Part, acc: int) -> Span:
         (first, last), rows = part

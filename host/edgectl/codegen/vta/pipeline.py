@@ -97,9 +97,15 @@ def list_cycles(operations: float, lists: int) -> float:
 
 
 def play(
-    work: Work, order: Iterator[TileStep], tiles: int, steps: int, slots: tuple[int, int, int], limit: int
+    work: Work,
+    order: Iterator[TileStep],
+    tiles: int,
+    steps: int,
+    slots: tuple[int, int, int],
+    serpentine: bool,
+    limit: int,
 ) -> Played:
-    """Play at most about `limit` steps of all `tiles`. `slots` are those of INP, WGT and ACC."""
+    """Play at most about `limit` steps of all `tiles`. `slots` are those of INP, WGT and ACC; see Tiling."""
     inp_slots, wgt_slots = Slots(1, slots[0]), Slots(1, slots[1])
     parts = chunks(int(work.outputs))
     residual_share = work.residual_elements / max(1, work.residual_chunks)
@@ -136,7 +142,7 @@ def play(
             residuals_met.add((slot, chunk, place))
             ready = fetch(work.residual, free.get(("inp", place), 0.0))
             compute = free["inp", place] = max(compute, ready) + residual_share + ISSUE_CYCLES
-        for step in range(steps):
+        for step in reversed(range(steps)) if serpentine and number % 2 else range(steps):
             ready, wgt = 0.0, 0
             if work.wgt.beats:
                 wgt, present = wgt_slots.take((tile.channel, step))

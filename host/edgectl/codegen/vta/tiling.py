@@ -43,7 +43,8 @@ class Tiling:
     """A tile is `rows` x `columns` output pixels of `groups` groups of `outs` blocks, over `ins` blocks at a time.
 
     `weights_outer`: all pixels for one group of output blocks before the next group. Each buffer is divided into
-    that many slots; `cycles` is the estimate by which tilings were compared, `reuse` and `residual_reuse` how often a
+    that many slots. `serpentine`: every other tile takes the input blocks in reverse, so that it begins with the
+    weights that the one before ended with. `cycles` is the estimate by which tilings were compared, `reuse` and `residual_reuse` how often a
     micro-op list of products, and of residuals, serves.
     """
 
@@ -56,6 +57,7 @@ class Tiling:
     inp_slots: int
     wgt_slots: int
     acc_slots: int
+    serpentine: bool = False
     cycles: float = 0.0
     reuse: float = 1.0
     residual_reuse: float = 1.0
@@ -107,11 +109,16 @@ def in_rows(problem: Problem, tiling: Tiling) -> int:
     return ((rows - 1) * window.stride + (window.kernel - 1) * window.dilation) // problem.row_spacing + 1
 
 
+def _weights(problem: Problem, tiling: Tiling) -> int:
+    """Weight blocks of one step."""
+    return 0 if problem.shared else tiling.units * tiling.ins * problem.taps
+
+
 def _fits(problem: Problem, tiling: Tiling, config: Config) -> bool:
     areas = buffers(problem, tiling, config)
     inp = tiling.groups * tiling.ins * in_rows(problem, tiling)
     inp *= problem.in_columns(_conv_extent(problem, tiling)[1])
-    wgt = 0 if problem.shared else tiling.units * tiling.ins * problem.taps
+    wgt = _weights(problem, tiling)
     acc = tiling.units * problem.unit_accumulators(tiling.rows, tiling.columns)
     return inp <= areas.inp_slot and wgt <= areas.wgt_slot and acc <= areas.acc_slot
 
@@ -226,13 +233,21 @@ def _channels(problem: Problem) -> Iterator[tuple[int, int, int]]:
 
 
 def _resident(problem: Problem, tiling: Tiling, config: Config) -> Iterator[Tiling]:
-    """Variants of a double-buffered `tiling` in which all weights, or all inputs, have a slot for good."""
+    """Variants of a double-buffered `tiling` in which weights or inputs stay for good."""
     count = _count(problem, tiling)
-    weights, inputs = count.channels * count.steps, count.pixels * count.steps
-    if tiling.wgt_slots == 2 < weights <= MOST_SLOTS and not problem.shared:
-        variant = replace(tiling, wgt_slots=weights)
-        if _fits(problem, variant, config):
-            yield variant
+    inputs = count.pixels * count.steps
+    if not problem.shared and tiling.wgt_slots == 2:
+        # All weights, or those of one group of output blocks while its pixels pass.
+        for weights in sorted({count.channels * count.steps, count.steps}):
+            variant = replace(tiling, wgt_slots=weights)
+            if 2 < weights <= MOST_SLOTS and _fits(problem, variant, config):
+                yield variant
+        # Nearly all weights: as many slots as there is room for, what is in them used again from behind.
+        slots = min(
+            MOST_SLOTS, count.steps - 1, 2 * buffers(problem, tiling, config).wgt_slot // _weights(problem, tiling)
+        )
+        if count.channels == 1 < count.pixels and slots > 2:
+            yield replace(tiling, wgt_slots=slots, serpentine=True)
     if tiling.inp_slots == 2 < inputs <= MOST_SLOTS and problem.groups == 1 and count.channels > 1:
         variant = replace(tiling, inp_slots=inputs)
         if _fits(problem, variant, config):
@@ -253,7 +268,9 @@ def _candidates(problem: Problem, config: Config) -> Iterator[Tiling]:
                     if _fits(problem, tiling, config):
                         for variant in (tiling, *_resident(problem, tiling, config)):
                             yield variant
-                            yield replace(variant, weights_outer=False)
+                            count = _count(problem, variant)
+                            if min(count.pixels, count.channels) > 1:
+                                yield replace(variant, weights_outer=False)
                         fitting[groups, outs] = fitting.get((groups, outs), 0) + 1
                         found = True
         narrow = narrow or found
@@ -271,7 +288,7 @@ def _simulated(problem: Problem, tiling: Tiling, config: Config) -> Tiling:
     tiles = count.pixels * count.channels
     slots = (tiling.inp_slots, tiling.wgt_slots, tiling.acc_slots)
     order = _order(problem, tiling, count)
-    played = play(work, order, tiles, count.steps, slots, SIMULATED_STEPS)
+    played = play(work, order, tiles, count.steps, slots, tiling.serpentine, SIMULATED_STEPS)
     kinds = _kinds(problem.out_size[0], tiling.rows, problem.rows) * _kinds(
         problem.out_size[1], tiling.columns, problem.columns
     )

@@ -79,7 +79,8 @@ def network_bound(model: Model, layers: Mapping[str, Bound]) -> Bound:
     consumers = model.consumers()
     for name in layers:
         readers = consumers[name]
-        if name in model.outputs or len(readers) != 1 or not _residual_reader(readers[0], name):
+        inside = len(readers) == 1 and name not in model.outputs and readers[0].name in layers
+        if not inside or not _residual_reader(readers[0], name):
             continue
         kept = layers[name].output_bytes
         total += Bound(output_bytes=-kept, residual_bytes=-kept)

@@ -84,5 +84,5 @@ def compile_source(
     with stages.stage("import"):
         prepared = prepare(source, simulated=profile(board).accelerator == "sim")
         calibration = prepared.calibration(source.calibration)
-    built = build(prepared.model, board, calibration, prepared.origin, stages, cache)
+    built = build(prepared.model, board, calibration, prepared.origin, stages, cache, source.offload)
     return built, replace(prepared, notices=(*prepared.notices, *built.notices))

@@ -26,7 +26,7 @@ class Source:
     """A model as named on the command line. `name` is a zoo name or a checkpoint's prefix; `shape` (C, H, W),
     (N, C, H, W) or (features) is needed where a checkpoint records none; `mean` and `std` override preprocessing's.
 
-    `calibration` is a folder of photographs or an .npz file; empty: synthetic images.
+    `calibration` is a folder of photographs or an .npz file; empty: synthetic images. `offload`: see `build`.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Source:
     calibration: str = ""
     batch: int = 1
     seed: int = 0
+    offload: str = "all"
 
 
 def is_bundle(model: str) -> bool:

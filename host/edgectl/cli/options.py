@@ -32,6 +32,12 @@ StdOption = Annotated[str, typer.Option("--std", help="Per-channel standard devi
 LabelsOption = Annotated[str, typer.Option("--labels", help="A text file with one class name per line.")]
 BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Samples per inference.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of random weights.")]
+OffloadOption = Annotated[
+    str,
+    typer.Option(
+        "--offload", help="What VTA computes: all it can, or reference: convolutions but the first, as others did."
+    ),
+]
 NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="Compile even what is unchanged, and do not keep it.")]
 InputOption = Annotated[
     str, typer.Option("--input", help="A photograph, or a tensor in FILE.npy (default: the cat that ships).")
@@ -85,10 +91,14 @@ def source_of(
     labels: str = "",
     batch: int = 1,
     seed: int = 0,
+    offload: str = "all",
 ) -> Source:
     """The options together as a Source. Raises UsageError."""
+    from edgectl.codegen.offload import OFFLOADS
     from edgectl.sources import Source
 
+    if offload not in OFFLOADS:
+        raise UsageError(f"--offload {offload}: give {' or '.join(OFFLOADS)}")
     return Source(
         model,
         weights,
@@ -99,6 +109,7 @@ def source_of(
         calibration,
         batch,
         seed,
+        offload,
     )
 
 
@@ -121,5 +132,5 @@ def refuse_without_model(**options: Any) -> None:
 
 def _given(options: dict[str, Any]) -> str:
     """The names of options that are not at their defaults."""
-    defaults = {"weights": ("auto",), "batch": (0, 1), "seed": (0,)}
+    defaults = {"weights": ("auto",), "batch": (0, 1), "seed": (0,), "offload": ("all",)}
     return ", ".join(f"--{name}" for name, value in options.items() if value not in defaults.get(name, ("",)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from edge_agent.vta.config import Config
 from edgectl.codegen.matching import Fallback, match
 from edgectl.codegen.matching.context import PACKED, Candidate, Context, packed
+from edgectl.codegen.offload import OFFLOADS
 from edgectl.codegen.placement import place
 from edgectl.codegen.vta.layers import Layer
 from edgectl.errors import CompileError
@@ -15,9 +16,6 @@ from edgectl.operators.base import Operator, TensorType
 from edgectl.operators.layout import Unpack
 from edgectl.operators.planes import JoinPlanes
 from edgectl.operators.quantization import Dequantize
-
-OFFLOADS = ("all", "reference")
-"""What goes to the accelerator: every layer it can compute, or convolutions but the first, as other toolchains did."""
 
 
 @dataclass(frozen=True)

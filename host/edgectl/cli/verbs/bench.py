@@ -13,6 +13,7 @@ from edgectl.cli.options import (
     JsonOption,
     MeanOption,
     NoCacheOption,
+    OffloadOption,
     SeedOption,
     ShapeOption,
     StdOption,
@@ -38,6 +39,7 @@ def bench(
     std: StdOption = "",
     seed: SeedOption = 0,
     top: TopOption = 5,
+    offload: OffloadOption = "all",
     no_cache: NoCacheOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -54,7 +56,15 @@ def bench(
     from edgectl.measuring import measure
 
     image = input or None
-    options = {"weights": weights, "calibration": calibration, "shape": shape, "mean": mean, "std": std, "seed": seed}
+    options = {
+        "weights": weights,
+        "calibration": calibration,
+        "shape": shape,
+        "mean": mean,
+        "std": std,
+        "seed": seed,
+        "offload": offload,
+    }
     with stages() as progress:
         if model:
             from edgectl.deploying import deploy

@@ -15,6 +15,7 @@ from edgectl.cli.options import (
     MeanOption,
     ModelArgument,
     NoCacheOption,
+    OffloadOption,
     SeedOption,
     ShapeOption,
     StdOption,
@@ -37,6 +38,7 @@ def compile(
     labels: LabelsOption = "",
     seed: SeedOption = 0,
     report: Annotated[str, typer.Option("--report", help="Also write `edgectl report`'s page to this file.")] = "",
+    offload: OffloadOption = "all",
     no_cache: NoCacheOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -63,7 +65,7 @@ def compile(
         raise UsageError(f"--output {output} is a folder; give the path of a file")
     if report and Path(report).is_dir():
         raise UsageError(f"--report {report} is a folder; give the path of a file")
-    source = source_of(model, weights, calibration, shape, mean, std, labels, batch, seed)
+    source = source_of(model, weights, calibration, shape, mean, std, labels, batch, seed, offload)
     with terminal.stages() as progress:
         build, prepared = compile_source(source, kind, progress, cache_unless(no_cache))
     manifest = build.manifest

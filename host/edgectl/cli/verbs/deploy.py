@@ -12,6 +12,7 @@ from edgectl.cli.options import (
     MeanOption,
     ModelArgument,
     NoCacheOption,
+    OffloadOption,
     SeedOption,
     ShapeOption,
     StdOption,
@@ -35,6 +36,7 @@ def deploy(
     labels: LabelsOption = "",
     seed: SeedOption = 0,
     top: TopOption = 5,
+    offload: OffloadOption = "all",
     no_cache: NoCacheOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -59,6 +61,7 @@ def deploy(
         labels=labels,
         batch=batch,
         seed=seed,
+        offload=offload,
     )
     with stages() as progress:
         measurement = deploy_model(source, board, input or None, top=top, stages=progress, cache=cache_unless(no_cache))

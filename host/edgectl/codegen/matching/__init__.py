@@ -67,7 +67,7 @@ def match(context: Context, offload: str, across_layers: bool) -> tuple[dict[str
         candidates[candidate.name] = candidate
         covered.update(candidate.covers)
         context.on_accelerator.add(candidate.name)
-    return candidates, tuple(fallbacks)
+    return candidates, tuple(dict.fromkeys(fallbacks))
 
 
 def _matched(context: Context, node: Node, offload: str, first: bool, across_layers: bool) -> Candidate:

@@ -10,7 +10,7 @@ import numpy as np
 from edge_agent.vta.config import Config
 from edgectl.codegen.vta.layers import Activation, Layer
 from edgectl.codegen.vta.problem import problem_of
-from edgectl.codegen.vta.tiling import fits
+from edgectl.codegen.vta.search import fits
 from edgectl.graph import Model, Node
 from edgectl.operators.base import Operator, TensorType
 from edgectl.operators.layout import Pack

@@ -11,8 +11,9 @@ from edgectl.codegen.vta.collector import Collector
 from edgectl.codegen.vta.emitter import LayerEmitter
 from edgectl.codegen.vta.layers import Layer
 from edgectl.codegen.vta.problem import problem_of
+from edgectl.codegen.vta.search import choose_tiling
 from edgectl.codegen.vta.tile import tiles
-from edgectl.codegen.vta.tiling import buffers, choose_tiling
+from edgectl.codegen.vta.tiling import buffers
 
 
 def compile_program(name: str, layers: Sequence[Layer], outputs: Sequence[str], config: Config) -> Program:

@@ -18,9 +18,10 @@ from edgectl.codegen.vta.layers import Activation, Layer
 from edgectl.codegen.vta.loops import Dimension, Region
 from edgectl.codegen.vta.problem import MAXIMUM_IDENTITY_SHIFT, WIDE_PLANES, problem_of, residual_plan
 from edgectl.codegen.vta.products import multiply
+from edgectl.codegen.vta.search import choose_tiling
 from edgectl.codegen.vta.slots import Slots
 from edgectl.codegen.vta.tile import Tile, ranges, tiles
-from edgectl.codegen.vta.tiling import Tiling, buffers, choose_tiling
+from edgectl.codegen.vta.tiling import Tiling, buffers
 from edgectl.codegen.vta.transfers import load_blocks, load_input, load_pixels
 
 IDENTITY = "identity"

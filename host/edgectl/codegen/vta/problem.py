@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from edge_agent.vta.config import Config
 from edgectl.codegen.vta.axis import Range, Window
@@ -39,7 +40,7 @@ class Problem:
     def taps(self) -> int:
         return self.rows.kernel * self.columns.kernel
 
-    @property
+    @cached_property
     def pairs(self) -> int:
         """Pairs of an output and a tap that meet a pixel of the image, in one block of the convolution."""
         rows, columns = (

@@ -7,7 +7,7 @@ from edgectl.codegen.vta.axis import Range
 from edgectl.codegen.vta.collector import Collector
 from edgectl.codegen.vta.layers import Activation
 from edgectl.codegen.vta.tile import Tile
-from edgectl.codegen.vta.tiling import LARGEST_TRANSFER
+from edgectl.codegen.vta.work import LARGEST_TRANSFER
 
 MAXIMUM_STRIDE = (1 << 16) - 1
 """Strides and sizes are 16-bit fields of LOAD and STORE."""

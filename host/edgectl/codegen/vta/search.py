@@ -118,7 +118,8 @@ def _resident(problem: Problem, tiling: Tiling, config: Config) -> Iterator[Tili
             yield variant
 
 
-def _candidates(problem: Problem, config: Config) -> Iterator[Tiling]:
+def candidates(problem: Problem, config: Config) -> Iterator[Tiling]:
+    """All tilings that are worth an estimate and fit."""
     found = False
     # For each shape of output and each division of the buffers, the three largest numbers of input blocks.
     fitting: Counter[tuple[int, ...]] = Counter()
@@ -210,7 +211,7 @@ def finalists(problem: Problem, config: Config) -> tuple[Tiling, ...]:
     scored = sorted(
         (
             (_formula(problem, tiling, works.of(tiling)), number, tiling)
-            for number, tiling in enumerate(_candidates(problem, config))
+            for number, tiling in enumerate(candidates(problem, config))
         ),
         key=lambda entry: entry[:2],
     )
@@ -231,4 +232,4 @@ def choose_tiling(problem: Problem, config: Config) -> Tiling:
 
 def fits(problem: Problem, config: Config) -> bool:
     """Whether some tiling fits the buffers."""
-    return next(_candidates(problem, config), None) is not None
+    return next(candidates(problem, config), None) is not None

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.vta.config import DEFAULT_CONFIG, Config
-from edgectl.codegen.vta import tiling
+from edgectl.codegen.vta import search
 from edgectl.codegen.vta.problem import Problem
 from edgectl.codegen.vta.tiling import Tiling
 from edgectl.operators.base import Padding
@@ -28,7 +28,7 @@ def check_tiling(net: ModelBuilder, value: str, seed: int, across_layers: bool =
 
     def pick(problem: Problem, config: Config) -> Tiling:
         if problem not in picked:
-            fitting = list(tiling._candidates(problem, config))
+            fitting = list(search.candidates(problem, config))
             picked[problem] = fitting[seed % len(fitting)]
         return picked[problem]
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.boards import profile
+from edge_agent.bundle import read_bundle
+from edge_agent.devices import open_accelerator
+from edge_agent.runtime.executor import Runtime
+from edge_agent.vta.config import DEFAULT_CONFIG, Config
+from edgectl.building import build_integer
+from edgectl.interpreter import interpret
 from edgectl.operators.integer import (
     IntegerAdd,
     IntegerAffine,
@@ -29,9 +38,11 @@ REASONS = [
 
 
 @st.composite
-def networks(draw: st.DrawFn, largest: int, layers: int) -> tuple[ModelBuilder, tuple[str, ...]]:
+def networks(
+    draw: st.DrawFn, largest: int, layers: int, configs: tuple[Config, ...] = CONFIGS
+) -> tuple[ModelBuilder, tuple[str, ...]]:
     """Layers on any earlier values of one size, then a head of sums and dense layers."""
-    net = ModelBuilder(draw(SEEDS), draw(st.sampled_from(CONFIGS)), draw(st.integers(1, 2)))
+    net = ModelBuilder(draw(SEEDS), draw(st.sampled_from(configs)), draw(st.integers(1, 2)))
     size = draw(st.tuples(st.integers(2, largest), st.integers(2, largest)))
     values = [net.input(draw(st.sampled_from([1, 3, 16, 20])), *size)]
     for _ in range(draw(st.integers(1, layers))):
@@ -103,3 +114,18 @@ def test_any_network_in_programs_of_one_layer(case: Case) -> None:
 def test_any_network_under_any_interleaving(case: Case, seed: int) -> None:
     net, outputs = case
     check(net.model(*outputs), net.values, net.config, reasons=REASONS, interleavings=[seed])
+
+
+@given(networks(largest=9, layers=6, configs=(DEFAULT_CONFIG,)), st.booleans())
+@examples(6)
+def test_any_network_as_a_bundle(case: Case, across_layers: bool) -> None:
+    """With the CPU's part compiled, in the agent's runtime: its self-test, and other inputs than the golden ones."""
+    net, outputs = case
+    model = net.model(*outputs)
+    board = profile("sim") if across_layers else replace(profile("sim"), features=frozenset())
+    loaded = Runtime(open_accelerator(board.accelerator, board)).load(read_bundle(build_integer(model, board).data))
+    loaded.self_test()
+    made = loaded.infer(net.values).outputs
+    for name, expected in interpret(model, net.values).items():
+        np.testing.assert_array_equal(made[name], expected, name)
+    loaded.close()

@@ -81,9 +81,11 @@ class TileStep:
 
 @dataclass(frozen=True)
 class Played:
-    """Estimated cycles of all tiles, and how many combinations of slots products and residuals met in."""
+    """Estimated cycles of all tiles and bytes that they move, and how many combinations of slots products and residuals
+    met in."""
 
     cycles: float
+    nbytes: float
     combinations: int
     residual_combinations: int
 
@@ -161,5 +163,4 @@ def play(
         stored[slot] = store
         moved += work.store.beats
     scale = tiles / done
-    cycles = max(compute, store) * scale + BYTE_WEIGHT * moved * scale
-    return Played(cycles, len(met), len(residuals_met))
+    return Played(max(compute, store) * scale, moved * scale * BUS_BYTES_PER_CYCLE, len(met), len(residuals_met))

@@ -10,6 +10,7 @@ from functools import lru_cache
 from edge_agent.vta.config import Config
 from edgectl.codegen.vta.axis import Window
 from edgectl.codegen.vta.pipeline import (
+    BUS_BYTES_PER_CYCLE,
     BYTE_WEIGHT,
     CYCLES_PER_STEP,
     CYCLES_PER_TILE,
@@ -165,6 +166,7 @@ def _simulated(problem: Problem, tiling: Tiling, work: Work) -> Tiling:
         cycles=played.cycles
         + list_cycles((work.gemm - work.residual_elements) * tiles, lists)
         + list_cycles(work.residual_elements * tiles, pieces),
+        nbytes=played.nbytes,
         reuse=max(1.0, tiles * count.steps / lists),
         residual_reuse=max(1.0, tiles * work.residual_chunks / max(1, pieces)),
     )
@@ -204,6 +206,11 @@ class _Works:
         return self._known[key]
 
 
+def cost(tiling: Tiling) -> float:
+    """By what tilings are compared: estimated cycles, and a price for each byte moved."""
+    return tiling.cycles + BYTE_WEIGHT * tiling.nbytes / BUS_BYTES_PER_CYCLE
+
+
 @lru_cache(maxsize=1024)
 def finalists(problem: Problem, config: Config) -> tuple[Tiling, ...]:
     """The tilings that were compared by simulation, the cheapest first; none where nothing fits."""
@@ -216,11 +223,11 @@ def finalists(problem: Problem, config: Config) -> tuple[Tiling, ...]:
         key=lambda entry: entry[:2],
     )
     simulated = [_simulated(problem, tiling, works.of(tiling)) for _, _, tiling in scored[:FINALISTS]]
-    return tuple(sorted(simulated, key=lambda tiling: tiling.cycles))
+    return tuple(sorted(simulated, key=cost))
 
 
 def choose_tiling(problem: Problem, config: Config) -> Tiling:
-    """The tiling with the fewest estimated cycles. Raises CompileError where nothing fits."""
+    """The tiling that costs least. Raises CompileError where nothing fits."""
     compared = finalists(problem, config)
     if not compared:
         raise CompileError(

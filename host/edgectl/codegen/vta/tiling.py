@@ -15,8 +15,8 @@ class Tiling:
 
     `weights_outer`: all pixels for one group of output blocks before the next group. Each buffer is divided into
     that many slots. `serpentine`: every other tile takes the input blocks in reverse, so that it begins with the
-    weights that the one before ended with. `cycles` is the estimate by which tilings were compared, `reuse` and
-    `residual_reuse` how often a micro-op list of products, and of residuals, serves.
+    weights that the one before ended with. `cycles`, and `nbytes` that are moved, without micro-ops, are estimates;
+    `reuse` and `residual_reuse` say how often a micro-op list of products, and of residuals, serves.
     """
 
     rows: int
@@ -30,6 +30,7 @@ class Tiling:
     acc_slots: int
     serpentine: bool = False
     cycles: float = 0.0
+    nbytes: float = 0.0
     reuse: float = 1.0
     residual_reuse: float = 1.0
 

@@ -36,7 +36,13 @@ def check_tiling(net: ModelBuilder, value: str, seed: int, across_layers: bool =
         patch("edgectl.codegen.vta.compiler.choose_tiling", pick),
         patch("edgectl.codegen.vta.emitter.choose_tiling", pick),
     ):
-        check(net.model(value), net.values, net.config, across_layers, reasons=["no place in common", "nothing but padding"])
+        check(
+            net.model(value),
+            net.values,
+            net.config,
+            across_layers,
+            reasons=["no place in common", "nothing but padding"],
+        )
     return list(picked.values())
 
 

@@ -26,6 +26,8 @@ from edgectl.bundle import write_bundle
 from edgectl.codegen.partition import AcceleratorStep, CpuStep, Fallback, Partition, partition
 from edgectl.codegen.vta.compiler import compile_program
 from edgectl.cpu_estimate import predict_inference
+from edgectl.decisions import MEMBER as DECISIONS_MEMBER
+from edgectl.decisions import decision_of, decisions_member
 from edgectl.golden import golden_sample, program_digests
 from edgectl.graph import Model
 from edgectl.quantization.quantizer import quantize
@@ -188,16 +190,18 @@ def _seal(
         for step in parts.steps
         if isinstance(step, AcceleratorStep) and not set(step.outputs) <= set(golden["integers"])
     }
+    types, producers = integer.types(), integer.producers()
+    layers = [layer for step in parts.steps if isinstance(step, AcceleratorStep) for layer in step.layers]
     members = {
         "plan.json": plan.to_json().encode(),
         "kernels.so": code.library,
         CONSTANTS_MEMBER: code.constants,
+        DECISIONS_MEMBER: decisions_member(
+            decision_of(layer, producers, parts.packings, board.vta) for layer in layers
+        ),
         **{_member(name): write_program(program) for name, program in programs.items()},
         **golden_members,
     }
-    types = integer.types()
-    on_vta = [layer.name for program in programs.values() for layer in program.layers]
-    layers = [layer for step in parts.steps if isinstance(step, AcceleratorStep) for layer in step.layers]
     bounds = layer_bounds(integer, {layer.name: layer.covers for layer in layers if layer.covers}, board.vta)
     manifest = {
         "edgectl": VERSION,
@@ -212,7 +216,7 @@ def _seal(
         "preprocessing": asdict(integer.preprocessing) if integer.preprocessing else None,
         "labels": list(integer.labels),
         "layers": {
-            "vta": on_vta,
+            "vta": [layer.name for layer in layers],
             "cpu": [asdict(fallback) for fallback in parts.fallbacks],
         },
         "counters": sum((program.counters for program in programs.values()), Counters()).as_dict(),

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edge_agent.bundle import Bundle, read_bundle
-from edge_agent.runtime.plan import KernelStep
+from edge_agent.runtime.plan import KernelStep, ProgramStep
 from edge_agent.vta.config import Config
 from edge_agent.vta.disassemble import listing as disassembled
 from edge_agent.vta.isa import Opcode, opcodes
 from edge_agent.vta.program import Program
 from edge_agent.vta.program_file import read_program, write_program
-from edge_agent.vta.timing import predict
+from edge_agent.vta.timing import trace
+from edgectl.decisions import Decision, compared, in_words, read_decisions
 from edgectl.errors import UsageError
+from edgectl.report.figures import Run, layers_of
 
 BUS_BYTES = 8
 """The Pynq's memory port, for predictions about a program without a board."""
@@ -24,10 +26,33 @@ BUS_BYTES = 8
 
 @dataclass(frozen=True)
 class Opened:
-    """The programs of a file by name, and the bundle where it is one."""
+    """The programs of a file by name, and the bundle where it is one.
+
+    `decisions` are those about the layers of each program, in their order; none where they are not recorded.
+    """
 
     bundle: Bundle | None
     programs: dict[str, Program]
+    decisions: dict[str, tuple[Decision, ...]] = field(default_factory=dict)
+
+    def layers_called(self, name: str) -> list[tuple[str, int]]:
+        """(program, place in it) of layers on VTA with this name, or that compute the model's layer of this name.
+
+        Raises UsageError where there are none.
+        """
+        found = [
+            (program, place)
+            for program, contents in self.programs.items()
+            for place, layer in enumerate(contents.layers)
+            if layer.name == name or (program in self.decisions and self.decisions[program][place].is_of(name))
+        ]
+        if found:
+            return found
+        for entry in self.bundle.manifest["layers"]["cpu"] if self.bundle else ():
+            if entry["layer"] == name:
+                raise UsageError(f"layer '{name}' runs on the CPU: {entry['reason']}")
+        names = [layer.name for program in self.programs.values() for layer in program.layers]
+        raise UsageError(f"there is no layer '{name}' on VTA; there are {', '.join(names)}")
 
 
 def open_programs(path: str, only: str = "") -> Opened:
@@ -47,24 +72,64 @@ def open_programs(path: str, only: str = "") -> Opened:
     }
     if only and only not in programs:
         raise UsageError(f"there is no program '{only}' in {path}; it has {', '.join(programs) or 'none'}")
-    return Opened(bundle, {only: programs[only]} if only else programs)
+    return Opened(bundle, {only: programs[only]} if only else programs, _decisions(bundle, programs))
+
+
+def _decisions(bundle: Bundle, programs: dict[str, Program]) -> dict[str, tuple[Decision, ...]]:
+    """The bundle's decisions, which are in order of execution, by program."""
+    remaining = list(read_decisions(bundle))
+    if not remaining:
+        return {}
+    by_program = {}
+    for step in bundle.plan.steps:
+        if isinstance(step, ProgramStep):
+            name = Path(step.program).stem
+            count = len(programs[name].layers)
+            by_program[name], remaining = tuple(remaining[:count]), remaining[count:]
+    return by_program
 
 
 def listing(opened: Opened, layer: str = "") -> list[str]:
     """Disassembly, one line an instruction. Raises UsageError for a layer that is not there."""
     lines: list[str] = []
-    names = [known.name for program in opened.programs.values() for known in program.layers]
-    if layer and layer not in names:
-        raise UsageError(f"there is no layer '{layer}' on VTA; there are {', '.join(names)}")
-    for name, program in opened.programs.items():
-        if not layer:
+    if not layer:
+        for name, program in opened.programs.items():
             lines += [f"; program {name}", *disassembled(program)]
-            continue
+        return lines
+    for name, place in opened.layers_called(layer):
+        program = opened.programs[name]
         instructions = [line for line in disassembled(program) if not line.startswith(";")]
-        for known in program.layers:
-            if known.name == layer:
-                lines += [f"; {layer} of program {name}", *instructions[known.begin : known.end]]
+        known = program.layers[place]
+        lines += [f"; {known.name} of program {name}", *instructions[known.begin : known.end]]
     return lines
+
+
+def explain(opened: Opened, layer: str, tilings: bool = False) -> list[dict[str, Any]]:
+    """How a layer is cut into tiles, as plain data; with `tilings`, beside those that the compiler compared.
+
+    Several entries where a name is that of several copies. Raises UsageError for a layer that is not there or not
+    recorded, IncompatibleError where the tilings cannot be found again.
+    """
+    entries: list[dict[str, Any]] = []
+    for name, place in opened.layers_called(layer):
+        if name not in opened.decisions:
+            raise UsageError(
+                f"it is not recorded how '{layer}' is cut into tiles; that is in bundles that this edgectl compiles"
+            )
+        program, decision = opened.programs[name], opened.decisions[name][place]
+        run = Run(program, trace(program, BUS_BYTES), 0)
+        replayed = layers_of(run, name, {})[0][place]
+        entries.append(
+            {
+                **decision.as_dict(),
+                "program": name,
+                "in_words": in_words(decision),
+                "predicted_cycles": replayed.cycles,
+                "counters": replayed.counters.as_dict(),
+                **({"tilings": compared(decision, Config.parse(program.config))} if tilings else {}),
+            }
+        )
+    return entries
 
 
 def describe(opened: Opened) -> dict[str, Any]:
@@ -102,24 +167,34 @@ def describe(opened: Opened) -> dict[str, Any]:
             }
             for step in opened.bundle.plan.steps
         ]
-    return {"summary": summary, "programs": [_program(name, p) for name, p in opened.programs.items()], "steps": steps}
+    programs = [_program(name, program, opened.decisions.get(name)) for name, program in opened.programs.items()]
+    return {"summary": summary, "programs": programs, "steps": steps}
 
 
-def _program(name: str, program: Program) -> dict[str, Any]:
-    Config.parse(program.config)
+def _program(name: str, program: Program, decisions: tuple[Decision, ...] | None) -> dict[str, Any]:
     kinds = opcodes(program.instructions)
+    run = Run(program, trace(program, BUS_BYTES), 0)
+    replayed, _ = layers_of(run, name, {})
     return {
         "name": name,
         "config": program.config,
         "features": sorted(program.features),
         "bytes": len(write_program(program)),
         "instructions": len(program.instructions),
-        "predicted_cycles": predict(program, BUS_BYTES).cycles,
+        "predicted_cycles": run.trace.timing.cycles,
         "counters": program.counters.as_dict(),
         "tensors": [
             {"name": t.name, "role": t.role.value, "shape": list(t.shape), "dtype": t.dtype} for t in program.tensors
         ],
-        "layers": [{"name": layer.name, **_kinds(kinds[layer.begin : layer.end].tolist())} for layer in program.layers],
+        "layers": [
+            {
+                "name": layer.name,
+                **_kinds(kinds[layer.begin : layer.end].tolist()),
+                "predicted_cycles": replayed[place].cycles,
+                "tiling": asdict(decisions[place].tiling) if decisions else None,
+            }
+            for place, layer in enumerate(program.layers)
+        ],
     }
 
 

@@ -21,6 +21,9 @@ def exact_float(weight: np.ndarray) -> type:
     return np.float32 if 128 * int(rows.max(initial=0)) <= 1 << 24 else np.float64
 
 
+EXTREMA = {"maximum": np.maximum, "minimum": np.minimum}
+
+
 @dataclass(frozen=True)
 class IntegerConvolution(Operator):
     """clip(round_shift(conv(x, weight) + bias + (residual << residual_shift), shift), low, high) as int8.
@@ -101,6 +104,30 @@ class IntegerAdd(Operator):
     def evaluate(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:  # type: ignore[override]
         total = (a.astype(np.int32) << np.int32(self.a_shift)) + (b.astype(np.int32) << np.int32(self.b_shift))
         return requantize(total, self.shift, self.low, self.high)
+
+
+@dataclass(frozen=True)
+class IntegerExtremum(Operator):
+    """int8 a, int8 b -> int8: clip(round_shift(f(a << a_shift, b << b_shift), shift), low, high), f the maximum or the
+    minimum.
+    """
+
+    kind = "integer_extremum"
+    function: str
+    a_shift: int
+    b_shift: int
+    shift: int
+    low: int = -127
+    high: int = 127
+
+    def infer(self, a: TensorType, b: TensorType) -> TensorType:  # type: ignore[override]
+        require(self.function in EXTREMA, f"integer_extremum knows {' and '.join(EXTREMA)}, not '{self.function}'")
+        require(a == b and a.dtype == "int8", f"integer_extremum needs two int8 tensors of one shape, got {a} and {b}")
+        return a
+
+    def evaluate(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        shifted = (a.astype(np.int32) << np.int32(self.a_shift), b.astype(np.int32) << np.int32(self.b_shift))
+        return requantize(EXTREMA[self.function](*shifted), self.shift, self.low, self.high)
 
 
 @dataclass(frozen=True)

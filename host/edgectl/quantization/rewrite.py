@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from edgectl.graph import Model, Node
-from edgectl.operators.activation import Relu
+from edgectl.operators.activation import Clip, Relu
 from edgectl.operators.base import Operator
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
@@ -20,7 +20,7 @@ from edgectl.operators.shape import Concatenate, Flatten, Reshape, Transpose
 from edgectl.quantization.builder import IntegerModelBuilder
 from edgectl.quantization.calibration import Observation
 from edgectl.quantization.rules.affine import batch_norm
-from edgectl.quantization.rules.elementwise import add, relu
+from edgectl.quantization.rules.elementwise import binary, clip, relu
 from edgectl.quantization.rules.linear import convolution, dense
 from edgectl.quantization.rules.movement import concatenate, same_scale
 from edgectl.quantization.rules.pooling import average, global_average
@@ -33,7 +33,8 @@ RULES: Mapping[type[Operator], Rule] = {
     Convolution: convolution,
     Dense: dense,
     BatchNorm: batch_norm,
-    Binary: add,
+    Binary: binary,
+    Clip: clip,
     Relu: relu,
     MaxPool: same_scale,
     Flatten: same_scale,

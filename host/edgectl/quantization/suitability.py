@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from edgectl.graph import Model, Node
-from edgectl.operators.activation import Relu
+from edgectl.operators.activation import Clip, Relu
 from edgectl.operators.base import TensorType
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary
+from edgectl.operators.integer import EXTREMA
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
 from edgectl.operators.shape import Concatenate, Flatten, Reshape, Transpose
 
@@ -41,13 +42,13 @@ class Suitability:
         if isinstance(operator, Binary):
             a, b = (self._types[name] for name in node.inputs)
             varying = not any(self._constant((name,)) for name in node.inputs)
-            return operator.function == "add" and a == b and len(a.shape) == 4 and varying
+            return operator.function in ("add", *EXTREMA) and a == b and len(a.shape) == 4 and varying
         if isinstance(operator, GlobalPool):
             return operator.mode == "average"
         if isinstance(operator, AveragePool):
             # All windows must have one divisor.
             return not any(operator.ceil_padding) and (operator.count_include_pad or not any(operator.padding))
-        return isinstance(operator, (*MOVEMENTS, Concatenate))
+        return isinstance(operator, (*MOVEMENTS, Clip, Concatenate))
 
     def read_as_int8(self, value: str) -> bool:
         """Whether everything that comes of `value` needs it as int8 only, as no more than 8 bits are used."""

@@ -18,6 +18,7 @@ from edgectl.operators.integer import (
     IntegerAffine,
     IntegerConvolution,
     IntegerDense,
+    IntegerExtremum,
     IntegerPoolSum,
     IntegerWindowSum,
 )
@@ -33,6 +34,7 @@ RULES: dict[type[Operator], Rule] = {
     IntegerAffine: match_affine,
     IntegerConvolution: match_convolution,
     IntegerDense: match_dense,
+    IntegerExtremum: match_add,
     IntegerPoolSum: match_sum,
     IntegerWindowSum: match_sum,
     MaxPool: match_max_pool,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from edgectl.codegen.matching.context import Candidate, Context, refuse_unless
@@ -9,14 +11,14 @@ from edgectl.codegen.matching.convolution import RESIDUAL_SHIFTS
 from edgectl.codegen.vta.layers import Activation, Layer
 from edgectl.codegen.vta.packing import identity, merged_groups, pack_weight
 from edgectl.graph import Node
-from edgectl.operators.integer import IntegerAdd, IntegerAffine
+from edgectl.operators.integer import IntegerAdd, IntegerAffine, IntegerExtremum
 from edgectl.operators.quantization import Requantize
 
 
 def match_add(context: Context, node: Node) -> Candidate:
-    """(a << a_shift) + (b << b_shift): the one that is not shifted passes the identity, the other is its residual."""
+    """f(a << a_shift, b << b_shift): the one that is not shifted passes the identity, the other is its residual."""
     operator = node.operator
-    assert isinstance(operator, IntegerAdd)
+    assert isinstance(operator, IntegerAdd | IntegerExtremum)
     reads = (context.source(node.inputs[0]), context.source(node.inputs[1]))
     amount = operator.b_shift
     if operator.a_shift:
@@ -24,6 +26,8 @@ def match_add(context: Context, node: Node) -> Candidate:
     refuse_unless(0 in (operator.a_shift, operator.b_shift), "both of its operands are shifted")
     refuse_unless(0 <= amount <= RESIDUAL_SHIFTS[1], f"one of its operands is shifted by {amount}")
     layer = _identity(context, node, reads[0], context.activation(reads[1]), amount)
+    if isinstance(operator, IntegerExtremum):
+        layer = replace(layer, combine="max" if operator.function == "maximum" else "min")
     return context.accepted(layer, reads)
 
 
@@ -36,7 +40,7 @@ def match_requantize(context: Context, node: Node) -> Candidate:
 
 def _identity(context: Context, node: Node, value: str, residual: Activation | None, amount: int) -> Layer:
     operator = node.operator
-    assert isinstance(operator, IntegerAdd | Requantize)
+    assert isinstance(operator, IntegerAdd | IntegerExtremum | Requantize)
     x = context.activation(value)
     return Layer(
         name=node.name,

@@ -110,17 +110,22 @@ class LayerEmitter:
         for number, tile in enumerate(tiles(self._problem, self._tiling)):
             acc = (number % self._tiling.acc_slots) * self._buffers.acc_slot
             steps: list[Step] = [Step(computes=[partial(self._finisher.reset, tile, acc)])]
-            residual = list(self._residual_steps(tile, acc))
+            beside = acc + (tile.units * tile.unit_elements if self._problem.combined else 0)
+            residual = list(self._residual_steps(tile, beside))
             if self._residual_plan.first:
-                steps += [*residual, Step(computes=[partial(self._shift_residual, tile, acc)])]
-            if self._problem.bias_blocks:
-                steps.append(self._bias_step(tile, acc))
+                steps += [*residual, Step(computes=[partial(self._shift_residual, tile, beside)])]
+            bias = [self._bias_step(tile, acc)] if self._problem.bias_blocks else []
+            if not self._problem.combined:
+                steps += bias
             steps += self._input_steps(tile, acc, self._tiling.serpentine and number % 2 > 0)
             if residual and not self._residual_plan.first:
                 steps += [
                     Step(computes=[partial(self._finisher.shift, tile, acc, self._residual_plan.before)]),
                     *residual,
                 ]
+            if self._problem.combined:
+                # The bias is the rounding of the one that is chosen.
+                steps += [Step(computes=[partial(self._finisher.combine, tile, acc)]), *bias]
             steps.append(Step(computes=[partial(self._finisher.finish, tile, acc)]))
             yield from _merged(steps)
 
@@ -164,7 +169,8 @@ class LayerEmitter:
         span, alone = (acc, acc + tile.units * tile.unit_elements), self._residual_plan.alone
         if alone < 0:
             self._assembler.alu_linear("add", 1 << (-alone - 1), span)
-        self._assembler.alu_linear("shr", -alone, span)
+        if alone:
+            self._assembler.alu_linear("shr", -alone, span)
 
     def _bias_step(self, tile: Tile, acc: int) -> Step:
         """Accumulate the bias, which carries the rounding: bias blocks times the constant input element."""

@@ -37,11 +37,20 @@ class Finisher:
             return
         for part in self._parts(tile):
             self._assembler.reset_linear(self._span(tile, part, acc))
+        if self._layer.combine != "add":
+            count = tile.units * tile.unit_elements
+            self._assembler.reset_linear((acc + count, acc + 2 * count))
 
     def _span(self, tile: Tile, part: Part, acc: int) -> Span:
         (first, last), rows = part
         begin = acc + first * tile.unit_elements + (rows[0] - tile.rows[0]) * tile.width
         return begin, begin + (last - first) * (rows[1] - rows[0]) * tile.width
+
+    def combine(self, tile: Tile, acc: int) -> None:
+        """Take the larger or smaller of each accumulator and the one of the residual behind the tile."""
+        count = tile.units * tile.unit_elements
+        region = Region(((acc, acc + count, 0),), (Dimension(count, 1, 1, 0),))
+        self._assembler.alu(self._layer.combine, None, region)
 
     def shift(self, tile: Tile, acc: int, amount: int) -> None:
         """Shift all accumulators of the tile."""

@@ -53,7 +53,8 @@ class Layer:
     block): block u of outputs is made of the `ins` input blocks of its group u // outs. With `shared` the one block of
     weights (1, 1, 1, 1, block, block) stands for all taps of all groups, which have one input and output block each.
     `bias` is int32 (O). `low` and `high` are None where nothing has to be clipped; `wide`: the accumulators leave as
-    int32, in four planes of bytes (SplitPlanes), unshifted.
+    int32, in four planes of bytes (SplitPlanes), unshifted. With `combine` "max" or "min" the larger or smaller of the
+    convolution, without a bias then, and the residual is taken instead of their sum.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Layer:
     low: int | None = None
     high: int | None = None
     residual_shift: int = 0
+    combine: str = "add"
     pool: Pool | None = None
     wide: bool = False
     covers: tuple[str, ...] = field(default=())

@@ -18,7 +18,7 @@ WIDE_PLANES = 4
 class Problem:
     """Channels in blocks: `groups` of `ins` to `outs`. `pools` are the windows of a pool after the convolution.
 
-    `tail` counts the ALU operations on each output vector.
+    `tail` counts the ALU operations on each output vector. `combined`: the residual has accumulators of its own.
     """
 
     groups: int
@@ -31,6 +31,7 @@ class Problem:
     pools: tuple[Window, Window] | None
     shared: bool
     residual: bool
+    combined: bool
     bias_blocks: int
     outer: int
     tail: int
@@ -74,7 +75,7 @@ class Problem:
     def unit_accumulators(self, rows: int, columns: int) -> int:
         """ACC elements of one block of outputs, `rows` x `columns` pixels of it."""
         if self.pools is None:
-            return rows * columns
+            return rows * columns * (2 if self.combined else 1)
         conv = [
             min((extent - 1) * pool.stride + pool.kernel, pool.extent)
             for extent, pool in zip((rows, columns), self.pools, strict=True)
@@ -104,6 +105,7 @@ def problem_of(layer: Layer, config: Config) -> Problem:
         pools=pools,
         shared=layer.shared,
         residual=layer.residual is not None,
+        combined=layer.combine != "add",
         bias_blocks=block_count(layer.rounded_bias, config.block),
         outer=layer.out.outer,
         tail=tail_operations(layer),
@@ -135,6 +137,9 @@ class ResidualPlan:
 def residual_plan(layer: Layer) -> ResidualPlan:
     """The way for `layer` with the fewest operations."""
     amount, shift = layer.residual_shift, layer.shift
+    if layer.combine != "add":
+        factor = min(max(amount, 0), MAXIMUM_IDENTITY_SHIFT)
+        return ResidualPlan(first=True, factor=factor, alone=amount - factor)
     if amount < 0:
         return ResidualPlan(first=True, alone=amount)
     if amount <= MAXIMUM_IDENTITY_SHIFT:
@@ -160,5 +165,6 @@ def tail_operations(layer: Layer) -> int:
     if layer.residual is None:
         return len(shifts(layer.shift)) + clips
     plan = residual_plan(layer)
+    clips += layer.combine != "add"
     rest = len(shifts(plan.before)) + len(shifts(layer.shift - plan.before)) + clips
     return rest + (2 if plan.alone < 0 else 1 if plan.alone else 0)

@@ -25,7 +25,8 @@ def evaluate(layers: Sequence[Layer], inputs: Mapping[str, np.ndarray], config: 
         total = total[:, : layer.out.channels] + layer.bias.reshape(1, -1, 1, 1)
         if layer.residual is not None:
             residual = _read(memory, layer.residual, config)[:, : layer.out.channels]
-            total = total + rounding_shift(residual.astype(np.int32), -layer.residual_shift)
+            shifted = rounding_shift(residual.astype(np.int32), -layer.residual_shift)
+            total = {"add": np.add, "max": np.maximum, "min": np.minimum}[layer.combine](total, shifted)
         if layer.pool is not None:
             total = MaxPool(layer.pool.kernel, layer.pool.strides, layer.pool.padding).evaluate(total)
         if layer.wide:

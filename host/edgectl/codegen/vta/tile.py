@@ -79,7 +79,9 @@ class Tile:
     @property
     def elements(self) -> int:
         """Accumulators of the tile, with what pooling needs."""
-        return self.pooled.elements(self.units) if self.pooled else self.units * self.unit_elements
+        if self.pooled:
+            return self.pooled.elements(self.units)
+        return self.units * self.unit_elements * (2 if self.problem.combined else 1)
 
     @cached_property
     def in_rows(self) -> int:

@@ -1,29 +1,46 @@
-"""Additions that no convolution took over, and the ReLUs that nothing before took over."""
+"""Additions, maxima and minima of two tensors; ReLUs and clips that nothing before took over."""
 
 from __future__ import annotations
 
 from edgectl.graph import Node
-from edgectl.operators.integer import IntegerAdd
+from edgectl.operators.activation import Clip
+from edgectl.operators.elementwise import Binary
+from edgectl.operators.integer import IntegerAdd, IntegerExtremum
 from edgectl.operators.quantization import Requantize
 from edgectl.quantization.builder import MAXIMUM_SHIFT, Form, IntegerModelBuilder, upper_bound
 from edgectl.quantization.scales import power_of_two_ratio
 
 
-def add(builder: IntegerModelBuilder, node: Node) -> bool:
-    """Addition of two int8 tensors [ReLU]."""
-    a, b = node.inputs
-    first, second = builder.as_int8(a), builder.as_int8(b)
+def binary(builder: IntegerModelBuilder, node: Node) -> bool:
+    """Sum, maximum or minimum of two int8 tensors [ReLU]."""
+    assert isinstance(node.operator, Binary)
+    function = node.operator.function
+    first, second = (builder.as_int8(name) for name in node.inputs)
     ratio = power_of_two_ratio(first.scale, second.scale)
     if ratio is None or abs(ratio) > MAXIMUM_SHIFT:
         return False
     value, bound = builder.clip_after(node.name)
     unit = min(first.scale, second.scale)
     scale, shift = builder.narrowed(value, unit)
-    integer = IntegerAdd(
-        max(ratio, 0), max(-ratio, 0), shift, low=-127 if bound is None else 0, high=upper_bound(bound, scale)
-    )
+    shifts = (max(ratio, 0), max(-ratio, 0), shift, -127 if bound is None else 0, upper_bound(bound, scale))
+    integer = IntegerAdd(*shifts) if function == "add" else IntegerExtremum(function, *shifts)
     builder.int8[value] = Form(builder.emit(value, integer, (first.name, second.name), node.label), scale)
     builder.fuse(node.name, value)
+    return True
+
+
+def clip(builder: IntegerModelBuilder, node: Node) -> bool:
+    """Limits of a value that is int8 already, rounded to its scale."""
+    operator = node.operator
+    assert isinstance(operator, Clip)
+    if node.inputs[0] not in builder.int8:
+        return False
+    x = builder.int8[node.inputs[0]]
+    low, high = (round(min(max(limit / x.scale, -127.0), 127.0)) for limit in (operator.low, operator.high))
+    if x.ratios is not None:
+        return False
+    name = builder.emit(node.name, Requantize(0, low, high), (x.name,), node.label)
+    builder.int8[node.name] = Form(name, x.scale)
     return True
 
 

@@ -15,6 +15,7 @@ from edgectl.operators.integer import (
     IntegerAffine,
     IntegerConvolution,
     IntegerDense,
+    IntegerExtremum,
     IntegerPoolSum,
     IntegerWindowSum,
 )
@@ -144,6 +145,21 @@ def test_pack_and_unpack(
 @given(seed=seeds, target=targets, a_shift=st.integers(0, 8), b_shift=st.integers(0, 8), shift=shifts)
 def test_add(seed: int, target: CpuTarget, a_shift: int, b_shift: int, shift: int) -> None:
     operator, a, b = IntegerAdd(a_shift, b_shift, shift), int8(seed, 1, 5, 3, 7), int8(seed + 1, 1, 5, 3, 7)
+    np.testing.assert_array_equal(run_operator(operator, [a, b], target=target), operator.evaluate(a, b))
+
+
+@EXAMPLES
+@given(
+    seed=seeds,
+    target=targets,
+    function=st.sampled_from(["maximum", "minimum"]),
+    a_shift=st.integers(0, 8),
+    b_shift=st.integers(0, 8),
+    shift=shifts,
+)
+def test_extremum(seed: int, target: CpuTarget, function: str, a_shift: int, b_shift: int, shift: int) -> None:
+    operator = IntegerExtremum(function, a_shift, b_shift, shift)
+    a, b = int8(seed, 1, 5, 3, 7), int8(seed + 1, 1, 5, 3, 7)
     np.testing.assert_array_equal(run_operator(operator, [a, b], target=target), operator.evaluate(a, b))
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.vta.config import DEFAULT_CONFIG, Config
-from edgectl.operators.integer import IntegerAdd, IntegerAffine, IntegerConvolution
+from edgectl.operators.integer import IntegerAdd, IntegerAffine, IntegerConvolution, IntegerExtremum
 from edgectl.operators.quantization import Dequantize, Requantize
 from edgectl.operators.shape import Flatten
 from tests.edgectl.codegen.offload.integer_models import (
@@ -84,19 +84,22 @@ def test_a_result_that_is_read_twice_leaves_as_int32() -> None:
     shift=st.integers(-2, 20),
     limits=st.tuples(LOWS, HIGHS),
     same=st.booleans(),
+    function=st.sampled_from(["add", "maximum", "minimum"]),
 )
-@examples(25)
-def test_add(
+@examples(40)
+def test_add_maximum_and_minimum(
     net: ModelBuilder,
     shape: tuple[int, ...],
     shifts: tuple[int, bool],
     shift: int,
     limits: tuple[int, int],
     same: bool,
+    function: str,
 ) -> None:
     """Either operand may be shifted; both may be the same."""
     amount, first = shifts
-    operator = IntegerAdd(amount if first else 0, 0 if first else amount, shift, *limits)
+    numbers = (amount if first else 0, 0 if first else amount, shift, *limits)
+    operator = IntegerAdd(*numbers) if function == "add" else IntegerExtremum(function, *numbers)
     a = net.input(*shape)
     y = net.add(operator, a, a if same else net.input(*shape))
     check(net.model(net.add(operator, y, a)), net.values, net.config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from tvm import tirx
 
 from edgectl.codegen.cpu.lowering import (
     Arrays,
@@ -21,7 +22,7 @@ from edgectl.codegen.cpu.lowering import (
     wide,
 )
 from edgectl.codegen.cpu.lowerings.exponential import nearest_even
-from edgectl.operators.integer import IntegerAdd, IntegerAffine
+from edgectl.operators.integer import IntegerAdd, IntegerAffine, IntegerExtremum
 from edgectl.operators.quantization import Dequantize, Quantize, Requantize
 
 
@@ -56,6 +57,12 @@ def _dequantize(operator: Dequantize, x: Expression) -> Expression:
     return x.astype("float32") * constant(operator.scale, "float32")
 
 
+def _extremum(operator: IntegerExtremum, a: Expression, b: Expression) -> Expression:
+    extremum = tirx.max if operator.function == "maximum" else tirx.min
+    chosen = extremum(rounding_shift(wide(a), -operator.a_shift), rounding_shift(wide(b), -operator.b_shift))
+    return requantize(chosen, operator.shift, operator.low, operator.high)
+
+
 def _add(operator: IntegerAdd, a: Expression, b: Expression) -> Expression:
     total = rounding_shift(wide(a), -operator.a_shift) + rounding_shift(wide(b), -operator.b_shift)
     return requantize(total, operator.shift, operator.low, operator.high)
@@ -80,5 +87,6 @@ LOWERINGS = {
     Dequantize: _elementwise(_dequantize),
     Requantize: _elementwise(lambda operator, x: requantize(wide(x), operator.shift, operator.low, operator.high)),
     IntegerAdd: _elementwise(_add),
+    IntegerExtremum: _elementwise(_extremum),
     IntegerAffine: _elementwise(_affine, _per_channel),
 }

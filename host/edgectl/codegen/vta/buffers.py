@@ -42,5 +42,10 @@ def divide(config: Config, slots: tuple[int, int, int], bias_elements: int) -> B
         bias_slot=bias_elements,
         shared=shared,
         identity=identity,
-        acc_slot=config.depth(Memory.ACC) // slots[2],
+        acc_slot=_accumulators(config) // slots[2],
     )
+
+
+def _accumulators(config: Config) -> int:
+    """What is used of ACC: a list of micro-ops that counts all of it must leave room for others."""
+    return min(config.depth(Memory.ACC), config.depth(Memory.UOP) // 2)

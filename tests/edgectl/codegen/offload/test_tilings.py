@@ -116,6 +116,24 @@ def test_a_layer_larger_than_the_buffers(config: Config, seed: int) -> None:
     assert all(found.rows * found.columns * found.units < 20 * 19 * 10 for found in check_tiling(net, value, seed))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "1x16_i8w8a32_12_15_18_17",
+        "1x16_i8w8a32_11_15_18_17",
+        "1x16_i8w8a32_9_12_14_13",
+        "1x32_i8w8a32_15_16_18_17",
+        "2x16_i8w8a32_15_15_18_17",
+    ],
+)
+def test_other_configurations(name: str) -> None:
+    """With fewer micro-ops than accumulators, with small memories, with other blocks and batches."""
+    config = Config.parse(name)
+    net = ModelBuilder(0, config)
+    pooled = net.add(MaxPool((3, 3), (2, 2), (1, 1, 1, 1)), net.convolution(SAME, net.input(32, 20, 20), 64, (3, 3)))
+    check(net.model(net.convolution(SAME, pooled, 64, (3, 3), residual=pooled)), net.values, config)
+
+
 @given(SEEDS, SEEDS)
 @examples(4)
 def test_any_tiling_under_any_interleaving(seed: int, interleaving: int) -> None:

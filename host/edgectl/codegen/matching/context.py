@@ -153,5 +153,10 @@ class Context:
         refuse_unless(
             apart <= MAXIMUM_STRIDE, f"rows that it reads are {apart} elements apart, up to {MAXIMUM_STRIDE} work"
         )
+        weights = problem.ins * problem.taps
+        refuse_unless(
+            problem.shared or weights <= MAXIMUM_STRIDE,
+            f"an output has {weights} blocks of weights, up to {MAXIMUM_STRIDE} work",
+        )
         refuse_unless(fits(problem, self.config), "no tile of it fits the buffers")
         return Candidate(layer.name, layer.covers, reads, packing or self.pack, layer)

@@ -34,7 +34,9 @@ def match_add(context: Context, node: Node) -> Candidate:
 def match_requantize(context: Context, node: Node) -> Candidate:
     """A shift and a clip of int8."""
     value = context.source(node.inputs[0])
-    refuse_unless(context.types[value].dtype == "int8", "its int32 input has other readers")
+    narrow = context.types[value].dtype == "int8"
+    refuse_unless(narrow or value in context.on_accelerator, "its int32 input comes from the CPU")
+    refuse_unless(narrow, "its int32 input has other readers")
     return context.accepted(_identity(context, node, value, None, 0), (value,))
 
 

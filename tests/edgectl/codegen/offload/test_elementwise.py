@@ -65,6 +65,18 @@ def test_dense_layers_under_any_interleaving(seed: int, interleaving: int) -> No
     check(net.model(net.dense(hidden, 10)), net.values, net.config, interleavings=[interleaving])
 
 
+def test_a_dense_layer_with_more_weights_than_a_transfer_can_step_over() -> None:
+    net = ModelBuilder(0, DEFAULT_CONFIG)
+    y = net.add(Requantize(12), net.dense(net.input(65536 * 16), 2))
+    parts = check(
+        net.model(y), net.values, net.config, reasons=["65536 blocks of weights, up to 65535", "from the CPU"]
+    )
+    assert [fallback.reason for fallback in parts.fallbacks] == [
+        "an output has 65536 blocks of weights, up to 65535 work",
+        "its int32 input comes from the CPU",
+    ]
+
+
 def test_a_result_that_is_read_twice_leaves_as_int32() -> None:
     net = ModelBuilder(3, DEFAULT_CONFIG)
     wide = net.dense(net.input(30), 20)

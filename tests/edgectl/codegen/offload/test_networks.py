@@ -30,6 +30,7 @@ from tests.edgectl.codegen.offload.running import check
 
 REASONS = [
     "^its int32 input has other readers$",
+    "^its int32 input comes from the CPU$",
     "^its parts come from the CPU$",
     r"^a part of \d+ channels does not fill blocks of \d+$",
     "^its shift is 31, the hardware does -15 to 30$",

@@ -13,7 +13,7 @@ from edge_agent.vta.config import Config
 from edge_agent.vta.timing import ALU_CYCLES, GEMM_CYCLES
 from edgectl.graph import Model, Node
 from edgectl.operators.base import TensorType, window_output
-from edgectl.operators.integer import IntegerConvolution, IntegerDense
+from edgectl.operators.integer import IntegerConvolution, IntegerDense, IntegerWindowSum
 from edgectl.operators.pooling import MaxPool
 
 RESIDUAL = 3
@@ -95,42 +95,78 @@ def _chain(nodes: Sequence[Node], types: Mapping[str, TensorType], config: Confi
     """The bound of nodes that are computed together: only what enters the first and leaves the last is moved."""
     first, out = nodes[0], types[nodes[-1].name]
     operands = [types[name] for name in first.inputs]
-    bound = _KINDS.get(type(first.operator), _elementwise)(first, operands)
     lanes = config.batch * config.block
-    alu = -(-prod(out.shape) // lanes) * sum(_tail_operations(node) for node in nodes)
+    needed: _Needed = (None, None)
+    for node in reversed(nodes[1:]):
+        if windows := _windows(node.operator, types[node.inputs[0]], ()):
+            needed = _pixels(windows, needed)
+    bound = _KINDS.get(type(first.operator), _elementwise)(first, operands, needed, lanes)
+    alu = _vectors(prod(out.shape), lanes) * sum(_tail_operations(node) for node in nodes)
     for node in nodes:
         if isinstance(node.operator, MaxPool):
-            alu += -(-_comparisons(node.operator, types[node.inputs[0]]) // lanes)
-    return Bound(
-        **{
-            **bound.as_dict(),
-            "gemm": -(-bound.macs // (lanes * config.block)) + _entering(first, operands, lanes),
-            "alu": alu,
-            "output_bytes": _nbytes(out),
-        }
+            alu += _vectors(_comparisons(node.operator, types[node.inputs[0]]), lanes)
+    return bound + Bound(gemm=_vectors(bound.macs, lanes * config.block), alu=alu, output_bytes=_nbytes(out))
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What an operator does along one axis of `extent` pixels. `padding` is before and after."""
+
+    extent: int
+    kernel: int
+    stride: int
+    padding: tuple[int, int]
+    dilation: int = 1
+
+    @property
+    def outputs(self) -> int:
+        return window_output(self.extent, self.kernel, self.stride, *self.padding, self.dilation)
+
+    def met(self, outputs: np.ndarray | None) -> np.ma.MaskedArray:
+        """The pixel that each pair of one of `outputs` (None: all) and a tap meets, (outputs, taps); padding masked."""
+        chosen = np.arange(self.outputs) if outputs is None else outputs
+        pixels = chosen[:, None] * self.stride + np.arange(self.kernel) * self.dilation - self.padding[0]
+        return np.ma.masked_outside(pixels, 0, self.extent - 1)
+
+
+_Windows = tuple[_Window, _Window]
+_Needed = tuple[np.ndarray | None, np.ndarray | None]
+"""The rows and columns of a value that are looked at; None: all."""
+
+
+def _windows(operator: Any, x: TensorType, kernel: Sequence[int]) -> _Windows | None:
+    """Along rows and columns; None for an operator without windows. `kernel` is a convolution's."""
+    if not isinstance(operator, IntegerConvolution | IntegerWindowSum | MaxPool):
+        return None
+    top, left, bottom, right = operator.padding
+    sizes = kernel or operator.kernel  # type: ignore[union-attr]
+    dilation = getattr(operator, "dilation", (1, 1))
+    rows, columns = (
+        _Window(x.shape[2 + axis], sizes[axis], operator.strides[axis], padding, dilation[axis])
+        for axis, padding in enumerate(((top, bottom), (left, right)))
     )
+    return rows, columns
 
 
-def _entering(node: Node, operands: Sequence[TensorType], lanes: int) -> int:
-    """Products that bring int8 vectors into accumulators: of residuals, and of all that other operators read."""
-    if isinstance(node.operator, IntegerDense):
-        return 0
-    brought = operands[RESIDUAL:] if isinstance(node.operator, IntegerConvolution) else operands
-    return sum(-(-prod(kind.shape) // lanes) for kind in brought if kind.dtype == "int8")
+def _pixels(windows: _Windows, needed: _Needed) -> tuple[np.ndarray, np.ndarray]:
+    """The rows and columns of its input that an operator looks at, for the `needed` ones of its output."""
+    rows, columns = (
+        np.unique(window.met(outputs).compressed()) for window, outputs in zip(windows, needed, strict=True)
+    )
+    return rows, columns
+
+
+def _vectors(values: int, lanes: int) -> int:
+    return -(-values // lanes)
 
 
 def _comparisons(pool: MaxPool, x: TensorType) -> int:
     """Maxima of two values that a pool takes, along the rows first and then along the columns."""
-    samples, channels, *extents = x.shape
-    (rows, touched), (columns, _) = (
-        _axis(extents[axis], pool.kernel[axis], pool.strides[axis], (pool.padding[axis], pool.padding[axis + 2]), 1)
-        for axis in range(2)
-    )
-    out_rows, out_columns = (
-        window_output(extents[axis], pool.kernel[axis], pool.strides[axis], pool.padding[axis], pool.padding[axis + 2])
-        for axis in range(2)
-    )
-    return samples * channels * ((columns - out_columns) * touched + (rows - out_rows) * out_columns)
+    windows = _windows(pool, x, ())
+    assert windows is not None
+    (rows, columns), (touched, _) = windows, _pixels(windows, (None, None))
+    in_rows, in_columns = (int(window.met(None).count()) - window.outputs for window in (rows, columns))
+    return x.shape[0] * x.shape[1] * (in_columns * len(touched) + in_rows * columns.outputs)
 
 
 def _tail_operations(node: Node) -> int:
@@ -143,48 +179,39 @@ def _nbytes(kind: TensorType) -> int:
     return prod(kind.shape) * np.dtype(kind.dtype).itemsize
 
 
-def _convolution(node: Node, operands: Sequence[TensorType]) -> Bound:
-    operator = node.operator
-    assert isinstance(operator, IntegerConvolution)
+def _convolution(node: Node, operands: Sequence[TensorType], needed: _Needed, lanes: int) -> Bound:
+    """Weights count whose tap meets a pixel. A residual is brought into the accumulators by products."""
     x, weight, _, *residual = operands
-    samples, channels, *extents = x.shape
     out_channels, group_channels, *kernel = weight.shape
-    top, left, bottom, right = operator.padding
-    meetings, touched = zip(
-        *(
-            _axis(extents[axis], kernel[axis], operator.strides[axis], pads, operator.dilation[axis])
-            for axis, pads in enumerate(((top, bottom), (left, right)))
-        ),
-        strict=True,
-    )
+    windows = _windows(node.operator, x, kernel)
+    assert windows is not None
+    met = [window.met(outputs) for window, outputs in zip(windows, needed, strict=True)]
+    filters = out_channels * group_channels
+    touched = [len(pixels) for pixels in _pixels(windows, needed)]
     return Bound(
-        macs=samples * out_channels * group_channels * prod(meetings),
-        weight_bytes=_nbytes(weight),
-        input_bytes=samples * channels * prod(touched),
+        macs=x.shape[0] * filters * prod(int(pixels.count()) for pixels in met),
+        gemm=sum(_vectors(prod(kind.shape), lanes) for kind in residual),
+        weight_bytes=filters * prod(int(pixels.count(axis=0).astype(bool).sum()) for pixels in met),
+        input_bytes=x.shape[0] * x.shape[1] * prod(touched),
         residual_bytes=sum(map(_nbytes, residual)),
     )
 
 
-def _axis(extent: int, kernel: int, stride: int, padding: tuple[int, int], dilation: int) -> tuple[int, int]:
-    """Along one axis: pairs of an output and a tap that meet a pixel of the input, and how many pixels are met."""
-    outputs = (extent + sum(padding) - dilation * (kernel - 1) - 1) // stride + 1
-    pixels = np.arange(outputs)[:, None] * stride + np.arange(kernel) * dilation - padding[0]
-    inside = pixels[(pixels >= 0) & (pixels < extent)]
-    return len(inside), len(np.unique(inside))
-
-
-def _dense(node: Node, operands: Sequence[TensorType]) -> Bound:
+def _dense(node: Node, operands: Sequence[TensorType], needed: _Needed, lanes: int) -> Bound:
     x, weight, _ = operands
     return Bound(macs=x.shape[0] * prod(weight.shape), weight_bytes=_nbytes(weight), input_bytes=_nbytes(x))
 
 
-def _elementwise(node: Node, operands: Sequence[TensorType]) -> Bound:
-    """Any other operator: the activations it reads, once."""
-    activations = [kind for kind in operands if kind.dtype == "int8"]
-    return Bound(input_bytes=sum(map(_nbytes, activations)))
+def _elementwise(node: Node, operands: Sequence[TensorType], needed: _Needed, lanes: int) -> Bound:
+    """Any other operator: the activations it reads, once, brought into the accumulators by products."""
+    sizes = [_nbytes(kind) for kind in operands if kind.dtype == "int8"]
+    if windows := _windows(node.operator, operands[0], ()):
+        touched = [len(pixels) for pixels in _pixels(windows, needed)]
+        sizes = [operands[0].shape[0] * operands[0].shape[1] * prod(touched)]
+    return Bound(gemm=sum(_vectors(size, lanes) for size in sizes), input_bytes=sum(sizes))
 
 
-_KINDS: dict[type, Callable[[Node, Sequence[TensorType]], Bound]] = {
+_KINDS: dict[type, Callable[[Node, Sequence[TensorType], _Needed, int], Bound]] = {
     IntegerConvolution: _convolution,
     IntegerDense: _dense,
 }

@@ -15,7 +15,7 @@ from edgectl.building import Build, build
 from edgectl.codegen.partition import OFFLOADS
 from edgectl.graph import Model, Node
 from edgectl.operators.base import Operator, TensorType
-from edgectl.operators.integer import IntegerAdd, IntegerConvolution, IntegerDense, IntegerPoolSum
+from edgectl.operators.integer import IntegerAdd, IntegerConvolution, IntegerDense, IntegerPoolSum, IntegerWindowSum
 from edgectl.operators.pooling import MaxPool
 from edgectl.operators.quantization import Requantize
 from tests.edgectl.quantization.networks import NETWORKS
@@ -162,6 +162,28 @@ def test_a_pool_within_its_convolution_leaves_less_to_shift_and_store() -> None:
     )
     alone = chain([Node("pool", MaxPool((2, 2), (2, 2)), ("x",))], (1, 16, 4, 4))
     assert alone == Bound(gemm=16, alu=12, input_bytes=256, output_bytes=64)
+
+
+def test_what_no_window_looks_at_is_not_needed() -> None:
+    """2x2 of stride 2 on 5x5: the last row and column do not count, nor what a convolution would make there."""
+    pool = MaxPool((2, 2), (2, 2))
+    alone = chain([Node("pool", pool, ("x",))], (1, 16, 5, 5))
+    assert (alone.gemm, alone.alu, alone.input_bytes) == (16, 12, 16 * 16)
+    total = chain([Node("sum", IntegerWindowSum((1, 1), (3, 3)), ("x",))], (1, 16, 5, 5))
+    assert (total.gemm, total.input_bytes) == (4, 4 * 16)
+    nodes = [Node("conv", CONVOLUTION, ("x", "w", "b")), Node("pool", pool, ("conv",))]
+    fused = chain(nodes, (1, 16, 5, 5), w=weights(16, 16, 3, 3), b=bias(16))
+    # Of 15 pairs of output and tap along an axis, 2 of them padding, the last output has 2.
+    assert (fused.macs, fused.alu, fused.input_bytes) == (16 * 16 * 11 * 11, 3 * 4 + 12, 16 * 25)
+    skipped = replace(CONVOLUTION, strides=(2, 2), padding=(0, 0, 0, 0))
+    nodes = [Node("conv", skipped, ("x", "w", "b")), Node("pool", MaxPool((1, 1), (2, 2)), ("conv",))]
+    assert chain(nodes, (1, 16, 5, 5), w=weights(16, 16, 1, 1), b=bias(16)).input_bytes == 16 * 4
+
+
+def test_weights_that_meet_padding_alone_are_not_needed() -> None:
+    """3x3 on a single row: the taps above and below see nothing."""
+    bound = single(CONVOLUTION, (1, 16, 1, 4), weights(32, 16, 3, 3))
+    assert (bound.macs, bound.weight_bytes) == (32 * 16 * 1 * 10, 32 * 16 * 3)
 
 
 def test_what_is_narrowed_at_once_is_never_stored_as_int32() -> None:

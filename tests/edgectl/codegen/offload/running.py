@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edge_agent.vta.config import Config
+from edge_agent.vta.counters import count
 from edge_agent.vta.program import Program, Role
 from edge_agent.vta.simulator import Simulation
 from edge_agent.vta.verify import verify
+from edgectl.bounds import layer_bounds
 from edgectl.codegen.matching.context import packed
 from edgectl.codegen.partition import AcceleratorStep, CpuStep, Partition, partition
 from edgectl.codegen.vta.compiler import compile_program
@@ -57,6 +59,7 @@ def check(
         program = compile_program(step.name, step.layers, step.outputs, config)
         if not across_layers:
             assert len(step.layers) == 1 and not program.features
+        check_bounds(model, step, program, config)
         made = run(step, program, {name: values[name] for name in step.inputs}, config, interleavings)
         values.update(made)
     for name in parts.observed:
@@ -89,6 +92,19 @@ def run(
         for name, value in ReferenceMachine(program, seed).run(dict(inputs)).items():
             np.testing.assert_array_equal(value, outputs[name], name)
     return outputs
+
+
+def check_bounds(model: Model, step: AcceleratorStep, program: Program, config: Config) -> None:
+    """No layer does or moves less than its lower bound says that it must."""
+    bounds = layer_bounds(model, {layer.name: layer.covers for layer in step.layers if layer.covers}, config)
+    for layer, compiled in zip(step.layers, program.layers, strict=True):
+        if not layer.covers:
+            continue
+        bound, reached = bounds[layer.name], count(program.instructions[compiled.begin : compiled.end], config)
+        assert bound.gemm <= reached.gemm_counter and bound.alu <= reached.alu_counter, layer.name
+        assert bound.input_bytes + bound.residual_bytes <= reached.inp_load_nbytes, layer.name
+        assert bound.weight_bytes <= reached.wgt_load_nbytes, layer.name
+        assert bound.output_bytes <= reached.out_store_nbytes, layer.name
 
 
 def check_reasons(model: Model, parts: Partition, reasons: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -23,6 +23,7 @@ from edge_agent.vta.timing import ALU_CYCLES, DEFAULT_PARAMETERS, GEMM_CYCLES, S
 from edge_agent.vta.timing import sensitivity as program_sensitivity
 from edge_agent.vta.timing import trace as program_trace
 from edgectl.bounds import Bound
+from edgectl.decisions import Decision, read_decisions
 from edgectl.errors import IncompatibleError
 
 OUTSIDE = "(outside layers)"
@@ -50,6 +51,7 @@ class Layer:
     own loads (micro-ops, biases), `tokens` on passing tokens and FINISH, `wait_*` on waiting for a module's token or
     for fetch. `load_busy` and `store_busy` are those modules', at whatever time; `bus_wait` is what transfers of all
     modules waited for the bus while they were busy. `span` is from the start of the layer to the end of its last store.
+    `decision` is None where it is not recorded.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Layer:
     span: int
     counters: Counters
     bound: Bound | None
+    decision: Decision | None
 
     @property
     def compute_busy(self) -> int:
@@ -141,6 +144,7 @@ class Layer:
             "store_busy": self.store_busy,
             "bus_wait": self.bus_wait,
             "counters": self.counters.as_dict(),
+            "decision": None if self.decision is None else self.decision.as_dict(),
             "bound": None if self.bound is None else {**self.bound.as_dict(), "cycles": self.bound.cycles(bus_bytes)},
         }
 
@@ -213,6 +217,14 @@ class Figures:
         }
 
 
+def by_reason(fallbacks: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """The layers on the CPU, given as (layer, reason), for each reason."""
+    layers: dict[str, list[str]] = {}
+    for layer, reason in fallbacks:
+        layers.setdefault(reason, []).append(layer)
+    return layers
+
+
 def moved_bytes(counters: Counters) -> int:
     """All bytes that a run moves from and to DRAM, except its instructions."""
     return sum(value for name, value in counters.as_dict().items() if name.endswith("_nbytes"))
@@ -228,6 +240,9 @@ def figures_of(bundle: Bundle) -> Figures:
             "model again"
         )
     bounds = {name: Bound.from_dict(entry) for name, entry in manifest["bounds"]["layers"].items()}
+    decisions = read_decisions(bundle)
+    # Copies into concatenations: nothing of them is needed.
+    bounds.update({decision.name: Bound() for decision in decisions if not decision.computes})
     steps = bundle.plan.steps
     runs: list[Run] = []
     layers: list[Layer] = []
@@ -244,6 +259,8 @@ def figures_of(bundle: Bundle) -> Figures:
             outside.append(rest)
             changes.append(program_sensitivity(program, board.bus_bytes))
             offset += run.trace.timing.cycles
+    if decisions:
+        layers = [replace(layer, decision=made) for layer, made in zip(layers, decisions, strict=True)]
     return Figures(
         model=manifest["model"]["name"],
         digest=bundle.digest,
@@ -324,5 +341,6 @@ def _layer(
         span=int(trace.end[mine].max() - trace.start[mine].min()) if mine.any() else 0,
         counters=count(words[mine], Config.parse(run.program.config)),
         bound=bound,
+        decision=None,
         **{field: int(column[mine].sum()) for field, column in columns.items()},
     )

@@ -19,7 +19,7 @@ def inference_table(predicted: Mapping[str, Any]) -> str:
     rows = (
         row(
             [
-                element("td", element("code", text(step["step"])), class_="word"),
+                element("td", element("code", text(step["step"])), class_="word names"),
                 element("td", text(PARTS.get(step["part"], step["part"])), class_="word"),
                 *_time(step["seconds"], total),
                 element("td", text(step["why"]), class_="word wide"),

@@ -10,9 +10,18 @@ for (const table of document.querySelectorAll("table.sortable")) {
     last = column;
     const key = row => row.cells[column].dataset.value;
     const compare = words ? (a, b) => key(a).localeCompare(key(b)) : (a, b) => key(a) - key(b);
-    body.append(...[...body.rows].sort((a, b) => (ascending ? 1 : -1) * compare(a, b)));
+    const rows = [...body.rows].filter(row => !row.matches(".decision"));
+    rows.sort((a, b) => (ascending ? 1 : -1) * compare(a, b));
+    body.append(...rows.flatMap(row => row.nextElementSibling?.matches(".decision") ? [row, row.nextElementSibling] : [row]));
   }));
 }
+
+// A layer's name shows and hides the row below it.
+for (const name of document.querySelectorAll("button.name"))
+  name.addEventListener("click", () => {
+    const decision = name.closest("tr").nextElementSibling;
+    decision.hidden = !decision.hidden;
+  });
 
 // Looking closer: the plot shows bins [from, to) of its own coordinates; labels and scale follow.
 const frame = document.querySelector(".timeline");

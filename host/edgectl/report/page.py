@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge_agent.version import VERSION
 from edgectl.files import atomic_file
-from edgectl.report.figures import Figures, Layer, moved_bytes
+from edgectl.report.figures import Figures, Layer, by_reason, moved_bytes
 from edgectl.report.inference import inference_table
 from edgectl.report.markup import digits, element, grouped, percent, ratio, scaled, text
 from edgectl.report.roofline import roofline
@@ -154,7 +154,10 @@ def _timeline(figures: Figures) -> str:
 
 
 def _layers(figures: Figures) -> str:
-    lead = "Select a heading to sort; more is said where the pointer rests."
+    lead = (
+        "Select a heading to sort, a layer to see what it computes and how it is cut into tiles; more is said where "
+        "the pointer rests."
+    )
     return _section("Layers", text(lead), legend(USES), element("div", layer_table(figures), class_="scroll"))
 
 
@@ -162,7 +165,10 @@ def _limits(figures: Figures) -> str:
     drawing = roofline(figures)
     roof = _section(
         "Roofline",
-        text("Useful operations per second against operations per byte moved; a dot's area is the layer's cycles."),
+        text(
+            "Useful operations per second of each layer that multiplies, against operations per byte moved; a dot's "
+            "area is the layer's cycles."
+        ),
         drawing,
         legend(LIMITS),
     )
@@ -192,6 +198,13 @@ def _inference(figures: Figures) -> str:
 
 
 def _cpu(figures: Figures) -> str:
-    lead = f"{figures.cpu_kernels} kernels run on the board's CPU."
-    items = (element("li", element("code", text(layer)), text(f" {reason}")) for layer, reason in figures.fallbacks)
+    lead = f"{figures.cpu_kernels} kernels run on the board's CPU. " + (
+        "The layers that they compute, and why VTA does not:"
+        if figures.fallbacks
+        else "They bring the input to VTA and the results back; every layer runs there."
+    )
+    items = (
+        element("li", text(f"{reason}: "), element("code", text(", ".join(layers))))
+        for reason, layers in by_reason(figures.fallbacks).items()
+    )
     return _section("On the CPU", text(lead), element("ul", *items) if figures.fallbacks else "")

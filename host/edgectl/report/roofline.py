@@ -13,6 +13,8 @@ WIDTH, HEIGHT = 580, 360
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 14, 44
 OPERATIONS_PER_MAC = 2
 DIGIT_WIDTH, DIGIT_HEIGHT = 6.5, 9
+NOTE_GAP = 14
+"""Between the roof and what is said of it: dots at the peak stay clear."""
 
 
 @dataclass(frozen=True)
@@ -76,21 +78,12 @@ def roofline(figures: Figures) -> str:
     corners = (x.at(knee), y.at(knee * feed)), (x.at(ridge), y.at(top)), (x.end, y.at(top))
     roof = "M" + "L".join(f"{number(at)} {number(height)}" for at, height in corners)
     content.append(element("path", d=roof, class_="roof"))
-    content.append(
-        element(
-            "text", f"GEMM peak {scaled(top, 'OP/s')}", x=WIDTH - RIGHT - 4, y=number(y.at(top) - 6), class_="note end"
-        )
-    )
-    content.append(
-        element(
-            "text",
-            f"bus {scaled(feed, 'B/s')}",
-            x=number(x.at(ridge / 1.05)),
-            y=number(y.at(top) - 6),
-            class_="note end",
-        )
-    )
-    content += _dots(layers, x, y, max(point.layer.cycles for point in layers))
+    notes = []
+    for note, end in ((f"GEMM peak {scaled(top, 'OP/s')}", x.end - 4), (f"bus {scaled(feed, 'B/s')}", x.at(ridge) - 4)):
+        base = y.at(top) - NOTE_GAP
+        content.append(element("text", text(note), x=number(end), y=number(base), class_="note end"))
+        notes.append(_Box(end - DIGIT_WIDTH * len(note), base - DIGIT_HEIGHT, end, base))
+    content += _dots(layers, x, y, notes)
     content.append(
         element("text", "operations per byte moved", x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 8, class_="axis")
     )
@@ -109,14 +102,15 @@ def _grid(x: _Axis, y: _Axis) -> Iterator[str]:
     yield element("text", "GOP/s", x=LEFT - 6, y=TOP - 2, class_="tick end")
 
 
-def _dots(layers: list[Point], x: _Axis, y: _Axis, longest: int) -> Iterator[str]:
+def _dots(layers: list[Point], x: _Axis, y: _Axis, notes: list[_Box]) -> Iterator[str]:
     """A dot for each layer, its area by the layer's cycles; its place in the table beside it where there is room."""
+    longest = max(point.layer.cycles for point in layers)
     largest_first = sorted(layers, key=lambda point: -point.layer.cycles)
     circles = [
         (x.at(point.intensity), y.at(point.rate), 3 + 5 * (point.layer.cycles / longest) ** 0.5)
         for point in largest_first
     ]
-    taken = [_Box(left - radius, top - radius, left + radius, top + radius) for left, top, radius in circles]
+    taken = [_Box(left - radius, top - radius, left + radius, top + radius) for left, top, radius in circles] + notes
     for point, (left, top, radius) in zip(largest_first, circles, strict=True):
         reached = f"{scaled(point.rate, 'OP/s')}, {point.intensity:.0f} operations per byte"
         title = f"{point.place} {point.layer.name}: {reached}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgectl.decisions import in_words
 from edgectl.report.figures import Figures, Layer, moved_bytes
 from edgectl.report.markup import element, grouped, number, percent, ratio, row, scaled, text
 
-BAR_WIDTH = 150
+BAR_WIDTH = 118
 BAR_HEIGHT = 12
 STREAMS = ("inp_load_nbytes", "wgt_load_nbytes", "acc_load_nbytes", "uop_load_nbytes", "out_store_nbytes")
 USES = {
@@ -42,7 +43,8 @@ class Cell:
 
 HEADINGS = (
     ("#", "order of execution"),
-    ("layer", "name in the model"),
+    ("layer", "name in the model; select one to see what it computes and how it is cut into tiles"),
+    ("tile", "rows x columns x blocks of output channels that are computed at a time"),
     ("cycles", "predicted, of the compute module: working for the layer or waiting to"),
     ("share", "of the total"),
     ("what compute does", "the layer's cycles by use, to the scale of the longest layer"),
@@ -79,7 +81,7 @@ def layer_table(figures: Figures) -> str:
 def _outside(figures: Figures) -> str:
     """The row of what is in no layer."""
     cycles = sum(rest.cycles for rest in figures.outside)
-    cells = ("", "outside layers", grouped(cycles), percent(cycles / figures.cycles))
+    cells = ("", "outside layers", "", grouped(cycles), percent(cycles / figures.cycles))
     return row(element("td", text(cells[column]) if column < len(cells) else "") for column in range(len(HEADINGS)))
 
 
@@ -91,6 +93,7 @@ def _totals(figures: Figures) -> str:
     shown = (
         "",
         "network",
+        "",
         grouped(figures.cycles),
         percent(1),
         "",
@@ -105,6 +108,7 @@ def _totals(figures: Figures) -> str:
 
 
 def _layer(place: int, layer: Layer, figures: Figures, longest: int) -> str:
+    """The layer's row, and one that stays hidden until its name is selected."""
     bus = figures.board.bus_bytes
     least = layer.bound.cycles(bus) if layer.bound else 0
     least_bytes = layer.bound.nbytes if layer.bound else 0
@@ -112,7 +116,8 @@ def _layer(place: int, layer: Layer, figures: Figures, longest: int) -> str:
     lost = "; ".join(f"{cause} {grouped(cycles)}" for cause, cycles in layer.losses.items() if cycles > 0)
     cells = [
         Cell(str(place), place),
-        Cell(element("code", text(layer.name)), layer.name),
+        Cell(_name(layer), layer.name),
+        _tile(layer),
         Cell(grouped(layer.cycles), layer.cycles, f"{grouped(layer.span)} from first to last instruction"),
         Cell(percent(layer.cycles / figures.cycles), layer.cycles),
         Cell(_bar(layer, longest), layer.cycles),
@@ -133,7 +138,31 @@ def _layer(place: int, layer: Layer, figures: Figures, longest: int) -> str:
         ),
     ]
     shown = (element("td", cell.shown, data_value=cell.value, title=cell.title) for cell in cells)
-    return row(shown, data_begin=layer.begin, data_cycles=layer.cycles)
+    return row(shown, data_begin=layer.begin, data_cycles=layer.cycles) + _decision(layer)
+
+
+def _name(layer: Layer) -> str:
+    """The layer's name, which opens what was decided about it."""
+    name = element("code", text(layer.name))
+    return name if layer.decision is None else element("button", name, type="button", class_="name")
+
+
+def _decision(layer: Layer) -> str:
+    """A row on what the layer computes and how it is cut into tiles; none where that is not recorded."""
+    if layer.decision is None:
+        return ""
+    words = {**in_words(layer.decision), "predicted": f"{grouped(layer.cycles)} cycles, {layer.nbytes / 1e3:,.1f} kB"}
+    lines = (element("dt", text(topic)) + element("dd", text(said)) for topic, said in words.items())
+    cell = element("td", element("dl", *lines), colspan=len(HEADINGS) - 1)
+    return row((element("td"), cell), class_="decision", hidden="")
+
+
+def _tile(layer: Layer) -> Cell:
+    if layer.decision is None:
+        return Cell("–", 0)
+    tiling = layer.decision.tiling
+    shown = f"{tiling.rows}×{tiling.columns}×{tiling.units}"
+    return Cell(shown, tiling.rows * tiling.columns * tiling.units, f"estimated {tiling.cycles:,.0f} cycles")
 
 
 def _parts(layer: Layer, bus_bytes: int) -> str | None:

@@ -57,7 +57,7 @@ def compile(
     from edgectl.deploying import compile_source
     from edgectl.errors import UsageError
     from edgectl.files import atomic_file
-    from edgectl.report.figures import figures_of
+    from edgectl.report.figures import by_reason, figures_of
     from edgectl.report.page import write_page
 
     kind = check_profile(board)
@@ -106,5 +106,6 @@ def compile(
     console.print(prediction(manifest))
     if report:
         console.print(f"where that time goes: {report}", soft_wrap=True)
-    for fallback in build.fallbacks:
-        console.print(f"[dim]on the CPU: {fallback.layer}, {fallback.reason}[/dim]")
+    reasons = by_reason((fallback.layer, fallback.reason) for fallback in build.fallbacks)
+    for reason, layers in reasons.items():
+        console.print(f"[dim]on the CPU: {', '.join(layers)}: {reason}[/dim]", soft_wrap=True)

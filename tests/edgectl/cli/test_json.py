@@ -105,6 +105,11 @@ def test_compile_and_inspect(edgectl: Edgectl, demo_build: Build) -> None:
     assert program["counters"] == document["counters"]
     assert program["predicted_cycles"] == document["predicted"]["vta_cycles"]
     assert [layer["name"] for layer in program["layers"]] == document["layers"]["vta"]
+    (layer,) = edgectl("inspect", "out.bundle", "--layer", "resnet20cifar10_stage2_conv1_fwd", "--json").document
+    assert layer["computes"][0]["layer"] == "resnet20cifar10_stage2_conv1_fwd" and "tilings" not in layer
+    assert {entry["name"]: entry["tiling"] for entry in program["layers"]}[layer["name"]] == layer["tiling"]
+    (same,) = edgectl("inspect", "out.bundle", "--layer", layer["name"], "--tilings", "--json").document
+    assert same["tilings"][0]["cycles"] == layer["tiling"]["cycles"] and len(same["tilings"]) > 1
     lines = edgectl("inspect", "out.bundle", "-d", "--json").document
     assert sum(not line.startswith(";") for line in lines) == program["instructions"]
 

@@ -49,6 +49,32 @@ def test_compile_and_inspect(edgectl: Edgectl) -> None:
     check_golden("inspect", edgectl("inspect", f"{DEMO}.bundle").out)
 
 
+def test_a_layers_tiles(edgectl: Edgectl, demo_bundle: Path) -> None:
+    result = edgectl("inspect", demo_bundle, "--layer", "resnet20cifar10_stage1_conv0_fwd", "--tilings")
+    assert (result.code, result.err) == (0, "")
+    about, compared = result.out.split("\n\n")
+    check_golden("inspect-layer", about + "\n")
+    lines = compared.splitlines()
+    assert lines[0] == f"{len(lines) - 2} tilings were compared by what they cost, cycles and a price for each byte:"
+    costs = [int(line.split()[-1].replace(",", "")) for line in lines[2:]]
+    assert len(costs) > 1 and costs == sorted(costs)
+    assert edgectl("inspect", demo_bundle, "--layer", "resnet20cifar10_stage1_conv0_fwd").out == about + "\n"
+    for wrong in (["--tilings"], ["--tilings", "--layer", "x", "-d"]):
+        result = edgectl("inspect", demo_bundle, *wrong)
+        assert result.code == 2 and "use it with --layer NAME, without --disassemble" in result.err
+
+
+def test_compile_tells_what_stays_on_the_cpu_once_for_each_reason(edgectl: Edgectl) -> None:
+    lines = [
+        line for line in edgectl("compile", DEMO, "--offload", "reference").out.splitlines() if "on the CPU" in line
+    ]
+    assert lines == [
+        "on the CPU: resnet20cifar10_conv0_fwd: the reference partition leaves the first convolution to the CPU",
+        "on the CPU: resnet20cifar10_pool0_fwd, resnet20cifar10_dense0_fwd: the reference partition gives the "
+        "accelerator convolutions only",
+    ]
+
+
 def test_compile_for_a_board(edgectl: Edgectl) -> None:
     result = edgectl("compile", DEMO, "--board", "pynq", "-o", "demo.bundle")
     assert result.code == 0

@@ -12,10 +12,13 @@ from edge_agent.bundle import Bundle, read_bundle
 from edge_agent.vta.counters import Counters
 from edgectl.bounds import Bound
 from edgectl.building import build
+from edgectl.decisions import MEMBER, read_decisions
 from edgectl.errors import IncompatibleError
-from edgectl.report.figures import Figures, Limit, figures_of, layers_of
+from edgectl.report.figures import Figures, Limit, by_reason, figures_of, layers_of
+from edgectl.report.page import excess
 from tests.edgectl.quantization.networks import NETWORKS
 from tests.edgectl.report import handmade
+from tests.edgectl.test_decisions import copying
 
 START = 200
 """When the first load has been fetched (2) and done (30 to issue, 40 of latency, 128 beats)."""
@@ -142,6 +145,32 @@ def test_a_bundle_without_bounds_is_refused(bundle: Bundle) -> None:
     manifest = {name: value for name, value in bundle.manifest.items() if name != "bounds"}
     with pytest.raises(IncompatibleError, match="compile the model again"):
         figures_of(replace(bundle, manifest=manifest))
+
+
+def test_what_was_decided_is_beside_what_came_of_it(figures: Figures, bundle: Bundle) -> None:
+    decisions = read_decisions(bundle)
+    assert [layer.decision for layer in figures.layers] == list(decisions)
+    document = json.loads(json.dumps(figures.as_dict()))
+    assert [layer["decision"]["name"] for layer in document["layers"]] == bundle.manifest["layers"]["vta"]
+    for layer in figures.layers:
+        assert layer.decision is not None
+        # A layer's first loads run while the one before is computed, which the estimate does not know.
+        assert 0.5 * layer.cycles < layer.decision.tiling.cycles < 2 * layer.cycles
+    older = figures_of(replace(bundle, members={**bundle.members, MEMBER: b"[]"}))
+    assert {layer.decision for layer in older.layers} == {None} and older.cycles == figures.cycles
+
+
+def test_nothing_of_a_copy_is_needed() -> None:
+    figures = figures_of(read_bundle(copying().data))
+    first, *copies = figures.layers
+    assert first.bound is not None and first.bound.macs > 0
+    assert [copy.bound for copy in copies] == [Bound(), Bound()]
+    for copy in copies:
+        assert sum(copy.losses.values()) == copy.cycles and excess(copy, 8) == copy.cycles > 0
+
+
+def test_layers_on_the_cpu_by_reason() -> None:
+    assert by_reason([("a", "large"), ("b", "float"), ("c", "large")]) == {"large": ["a", "c"], "float": ["b"]}
 
 
 def test_bounds_read_back() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.bundle import Bundle
+from edgectl.decisions import in_words
 from edgectl.errors import EdgectlError
 from edgectl.report.figures import Figures, figures_of
 from edgectl.report.markup import digits
@@ -66,6 +67,34 @@ def test_the_page_has_every_layer_and_figure(figures: Figures) -> None:
         "On the CPU",
     ]
     assert "conv0" in reader.texts["code"]
+
+
+def test_each_layer_has_a_hidden_row_on_its_tiles(figures: Figures) -> None:
+    reader = Reader(page(figures))
+    hidden = [attributes for tag, attributes in reader.tags if tag == "tr" and attributes.get("class") == "decision"]
+    assert len(hidden) == len(figures.layers) and all("hidden" in attributes for attributes in hidden)
+    assert sum(attributes.get("class") == "name" for tag, attributes in reader.tags if tag == "button") == len(hidden)
+    for layer in figures.layers:
+        assert layer.decision is not None
+        assert set(in_words(layer.decision).values()) <= set(reader.texts["dd"])
+        assert f"{layer.cycles:,} cycles, {layer.nbytes / 1e3:,.1f} kB" in reader.texts["dd"]
+        tiling = layer.decision.tiling
+        assert f"{tiling.rows}×{tiling.columns}×{tiling.units}" in reader.texts["td"]
+
+
+def test_a_layer_whose_tiles_are_not_recorded_has_its_row_alone(figures: Figures) -> None:
+    bare = replace(figures, layers=tuple(replace(layer, decision=None) for layer in figures.layers))
+    reader = Reader(page(bare))
+    assert len(reader.rows()) == len(figures.layers) and "dd" not in reader.texts
+    assert {layer.name for layer in figures.layers} <= set(reader.texts["code"])
+
+
+def test_layers_on_the_cpu_are_told_once_for_each_reason(figures: Figures) -> None:
+    many = page(replace(figures, fallbacks=(("a", "it is large"), ("b", "it is small"), ("c", "it is large"))))
+    reader = Reader(many)
+    assert reader.texts["li"][-2:] == ["it is large: ", "it is small: "] and reader.texts["code"][-2:] == ["a, c", "b"]
+    none = page(replace(figures, fallbacks=()))
+    assert "The layers that they compute" in many and "every layer runs there" in none
 
 
 def test_the_page_has_the_whole_inference(figures: Figures) -> None:

@@ -38,6 +38,24 @@ def test_every_layer_is_below_the_roof_and_in_the_figure(figures: Figures) -> No
     assert places and all(abs(a[0] - b[0]) >= 6.5 or abs(a[1] - b[1]) >= 9 for a, b in combinations(places, 2))
 
 
+def test_labels_keep_clear_of_what_is_said_of_the_roof(figures: Figures) -> None:
+    """Layers at the peak, beneath the words."""
+    layers = []
+    for layer in figures.layers:
+        assert layer.bound is not None
+        layers.append(replace(layer, cycles=layer.bound.gemm))
+    drawing = ElementTree.fromstring(roofline(replace(figures, layers=tuple(layers))))
+    texts = list(drawing.iter("text"))
+    notes = [text for text in texts if text.get("class") == "note end"]
+    assert [text.text for text in notes] == ["GEMM peak 51.2 GOP/s", "bus 800 MB/s"]
+    for note in notes:
+        right, base = float(note.get("x", "")), float(note.get("y", ""))
+        left = right - 6.5 * len(note.text or "")
+        for label in (text for text in texts if text.get("class") == "label"):
+            x, y = float(label.get("x", "")), float(label.get("y", ""))
+            assert x >= right or x + 6 <= left or abs(y - base) >= 8.9
+
+
 def test_nothing_that_multiplies_is_no_figure() -> None:
     figures = handmade.figures()
     assert roofline(replace(figures, layers=figures.layers[1:])) == ""

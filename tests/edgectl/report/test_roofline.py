@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from edgectl.bounds import Bound
 from edgectl.report.figures import Figures
 from edgectl.report.roofline import peak, points, roofline
 from tests.edgectl.report import handmade
@@ -38,22 +39,20 @@ def test_every_layer_is_below_the_roof_and_in_the_figure(figures: Figures) -> No
     assert places and all(abs(a[0] - b[0]) >= 6.5 or abs(a[1] - b[1]) >= 9 for a, b in combinations(places, 2))
 
 
-def test_labels_keep_clear_of_what_is_said_of_the_roof(figures: Figures) -> None:
-    """Layers at the peak, beneath the words."""
-    layers = []
-    for layer in figures.layers:
-        assert layer.bound is not None
-        layers.append(replace(layer, cycles=layer.bound.gemm))
-    drawing = ElementTree.fromstring(roofline(replace(figures, layers=tuple(layers))))
-    texts = list(drawing.iter("text"))
-    notes = [text for text in texts if text.get("class") == "note end"]
+def test_labels_keep_clear_of_what_is_said_of_the_roof() -> None:
+    """Four layers in one place at the peak, beneath the words: one label to the right, one to the left, one below."""
+    figures = handmade.figures()
+    macs = 90 * 256 * 20
+    layer = replace(figures.layers[0], bound=Bound(macs=macs), cycles=macs // 256)
+    drawing = ElementTree.fromstring(roofline(replace(figures, layers=(layer,) * 4)))
+    circle = next(drawing.iter("circle"))
+    notes = [text for text in drawing.iter("text") if text.get("class") == "note end"]
     assert [text.text for text in notes] == ["GEMM peak 51.2 GOP/s", "bus 800 MB/s"]
-    for note in notes:
-        right, base = float(note.get("x", "")), float(note.get("y", ""))
-        left = right - 6.5 * len(note.text or "")
-        for label in (text for text in texts if text.get("class") == "label"):
-            x, y = float(label.get("x", "")), float(label.get("y", ""))
-            assert x >= right or x + 6 <= left or abs(y - base) >= 8.9
+    x, y = (float(circle.get(name, "")) for name in ("cx", "cy"))
+    right = float(notes[0].get("x", ""))
+    assert right - 100 < x < right and y == pytest.approx(float(notes[0].get("y", "")) + 14, abs=0.2)
+    labels = [text for text in drawing.iter("text") if text.get("class") == "label"]
+    assert len(labels) == 3 and all(float(label.get("y", "")) > y for label in labels)
 
 
 def test_nothing_that_multiplies_is_no_figure() -> None:

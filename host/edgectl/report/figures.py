@@ -28,6 +28,8 @@ from edgectl.errors import IncompatibleError
 
 OUTSIDE = "(outside layers)"
 """Instructions that no layer has: FINISH, which waits for the last stores."""
+WAITING = ("waiting for load", "waiting for store", "waiting for fetch", "loads on compute")
+"""What compute does while it waits for transfers."""
 BUSY = 0.75
 """Share of a layer's cycles above which its busiest module bounds it; below, the modules wait for each other."""
 
@@ -103,12 +105,17 @@ class Layer:
             "waiting for fetch": self.wait_fetch,
         }
 
-    @property
-    def losses(self) -> dict[str, int]:
-        """The cycles above the bound of compute, by cause, the largest first; empty without a bound."""
+    def losses(self, bus_bytes: int) -> dict[str, int]:
+        """The cycles above the bound by cause, the largest first; empty without a bound.
+
+        Where transfers need longer than arithmetic, compute has to wait: so much of waiting is no loss.
+        """
         if self.bound is None:
             return {}
         uses = self.uses
+        needed = self.bound.cycles(bus_bytes) - self.bound.compute_cycles
+        for waiting in WAITING:
+            uses[waiting], needed = max(0, uses[waiting] - needed), max(0, needed - uses[waiting])
         causes = {
             "GEMM operations beyond the bound": uses.pop("GEMM") - GEMM_CYCLES * self.bound.gemm,
             "ALU operations beyond the bound": uses.pop("ALU") - ALU_CYCLES * self.bound.alu,

@@ -120,7 +120,7 @@ def _worst(figures: Figures) -> str:
     items = []
     for place, layer in places:
         if (lost := excess(layer, bus)) > 0:
-            causes = [f"{cause} {scaled(cycles)}" for cause, cycles in layer.losses.items() if cycles > 0][:WORST]
+            causes = [f"{cause} {scaled(cycles)}" for cause, cycles in layer.losses(bus).items() if cycles > 0][:WORST]
             items.append(
                 element(
                     "li",

@@ -113,7 +113,7 @@ def _layer(place: int, layer: Layer, figures: Figures, longest: int) -> str:
     least = layer.bound.cycles(bus) if layer.bound else 0
     least_bytes = layer.bound.nbytes if layer.bound else 0
     streams = [layer.counters.as_dict()[name] for name in STREAMS]
-    lost = "; ".join(f"{cause} {grouped(cycles)}" for cause, cycles in layer.losses.items() if cycles > 0)
+    lost = "; ".join(f"{cause} {grouped(cycles)}" for cause, cycles in layer.losses(bus).items() if cycles > 0)
     cells = [
         Cell(str(place), place),
         Cell(_name(layer), layer.name),

@@ -51,14 +51,27 @@ def test_a_layers_cycles_by_use() -> None:
 
 def test_cycles_above_the_bound_by_cause() -> None:
     first = layers_of(handmade.run(), "p", handmade.BOUNDS)[0][0]
-    assert list(first.losses.items())[:4] == [
+    # A bus so wide that transfers are no bound.
+    assert list(first.losses(32).items())[:4] == [
         ("waiting for load", START),
         ("ALU overhead", 46),
         ("GEMM overhead", 38),
         ("ALU operations beyond the bound", 40 - 2 * 10),
     ]
-    assert sum(first.losses.values()) == first.cycles - handmade.BOUNDS["first"].compute_cycles
-    assert replace(first, bound=None).losses == {}
+    assert sum(first.losses(32).values()) == first.cycles - handmade.BOUNDS["first"].compute_cycles
+    assert replace(first, bound=None).losses(8) == {}
+
+
+def test_waiting_that_the_bus_asks_for_is_no_loss() -> None:
+    """2,024 bytes take 253 cycles, arithmetic 110: compute waits 143 cycles at the least."""
+    first = layers_of(handmade.run(), "p", handmade.BOUNDS)[0][0]
+    bound = handmade.BOUNDS["first"]
+    assert bound.cycles(8) - bound.compute_cycles == 253 - 110
+    losses = first.losses(8)
+    assert losses["waiting for load"] == START - 143 and sum(losses.values()) == first.cycles - 253
+    slower = first.losses(4)
+    assert slower["waiting for load"] == 0 and slower["waiting for store"] == 0
+    assert min(slower.values()) >= 0
 
 
 def test_what_bounds_a_layer() -> None:
@@ -166,7 +179,7 @@ def test_nothing_of_a_copy_is_needed() -> None:
     assert first.bound is not None and first.bound.macs > 0
     assert [copy.bound for copy in copies] == [Bound(), Bound()]
     for copy in copies:
-        assert sum(copy.losses.values()) == copy.cycles and excess(copy, 8) == copy.cycles > 0
+        assert sum(copy.losses(8).values()) == copy.cycles and excess(copy, 8) == copy.cycles > 0
 
 
 def test_layers_on_the_cpu_by_reason() -> None:

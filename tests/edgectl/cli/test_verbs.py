@@ -64,6 +64,15 @@ def test_a_layers_tiles(edgectl: Edgectl, demo_bundle: Path) -> None:
         assert result.code == 2 and "use it with --layer NAME, without --disassemble" in result.err
 
 
+def test_names_of_layers_are_whole_in_a_narrow_terminal(
+    edgectl: Edgectl, demo_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = edgectl("inspect", demo_bundle).out
+    rows = out[out.index("\nlayer") : out.index("\nstep")]
+    assert "…" not in rows and max(map(len, rows.splitlines())) <= 80
+
+
 def test_compile_tells_what_stays_on_the_cpu_once_for_each_reason(edgectl: Edgectl) -> None:
     lines = [
         line for line in edgectl("compile", DEMO, "--offload", "reference").out.splitlines() if "on the CPU" in line

@@ -65,6 +65,9 @@ def inspect(
             f"predicted {entry['predicted_cycles']:,} cycles"
         )
         rows = table("layer", *COUNTS, "tile", "estimated", "cycles", right=(*COUNTS, "tile", "estimated", "cycles"))
+        # Names may take two lines; cut off, they would not be told apart.
+        for column in rows.columns:
+            column.overflow = "fold"
         for row in entry["layers"]:
             tiling = row["tiling"]
             shown = (_tile(tiling), f"{tiling['cycles']:,.0f}") if tiling else ("", "")

@@ -15,7 +15,7 @@ REENTRY_CYCLES = 8
 """What one more pass through the micro-op list costs, beside its micro-ops."""
 INSTRUCTION_CYCLES = 32
 """What one more instruction costs."""
-MICRO_OP_CYCLES = 6.0
+MICRO_OP_CYCLES = 3.0
 """What a micro-op of a new list costs: a cycle of loading, and bytes that should stay few."""
 HAZARD_DISTANCE = 3
 """Two updates of one accumulator element must be at least this many micro-ops apart (vta-facts 3.8)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 
@@ -72,6 +73,11 @@ class Metrics:
             "edge_model_predicted_seconds",
             "Time of one inference from the decoded image on, predicted for the live model; 0 without one.",
         )
+        self._agreement = gauge(
+            "edge_model_agreement_ratio",
+            "Share of images for which the live model answers as in float, measured before it was deployed; NaN where "
+            "it was not measured.",
+        )
         self._model = Info("edge_model", "The live model.", registry=self._registry)
         self.set_model(None)
         Info("edge_build", "The agent.", registry=self._registry).info(
@@ -102,9 +108,15 @@ class Metrics:
         self._activations["succeeded" if succeeded else "failed"].inc()
 
     def set_model(
-        self, info: Mapping[str, str] | None, predicted_vta_seconds: float = 0.0, predicted_seconds: float = 0.0
+        self,
+        info: Mapping[str, str] | None,
+        predicted_vta_seconds: float = 0.0,
+        predicted_seconds: float = 0.0,
+        agreement: float = math.nan,
     ) -> None:
-        """The live model's `model` and `digest`, and what is predicted of it; None where there is none."""
+        """The live model's `model` and `digest`, what is predicted of it, and its measured agreement with float (NaN:
+        not measured); None where there is none."""
+        self._agreement.set(agreement)
         self._predicted_vta.set(predicted_vta_seconds)
         self._predicted.set(predicted_seconds)
         self._model.info(dict(info or {"model": "", "digest": ""}))

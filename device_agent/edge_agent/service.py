@@ -6,6 +6,7 @@ RPC sessions and HTTP call this object; it alone touches the runtime and, throug
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge_agent.accuracy import Accuracy
 from edge_agent.bundle import Bundle
 from edge_agent.devices.base import Accelerator
 from edge_agent.errors import AgentError, BusyError, DeadlineError, IncompatibleError
@@ -66,6 +68,11 @@ class Model:
         return float(seconds) if isinstance(seconds, int | float) else 0.0
 
     @property
+    def accuracy(self) -> Accuracy | None:
+        """What the host measured; None where it did not."""
+        return Accuracy.of(self.bundle.manifest)
+
+    @property
     def batch(self) -> int:
         """Samples of one inference: the first extent of the first input."""
         shape = self.inputs[0].shape if self.inputs else ()
@@ -77,6 +84,7 @@ class Model:
             "digest": self.bundle.digest,
             "bytes": self.bundle.nbytes,
             "batch": self.batch,
+            "accuracy": self.accuracy.as_dict() if self.accuracy else None,
             "inputs": [spec.as_dict() for spec in self.inputs],
             "outputs": [spec.as_dict() for spec in self.outputs],
         }
@@ -219,7 +227,10 @@ class Service:
 
         retired = self._worker.call(go_live, always=True)
         self._metrics.set_model(
-            {"model": model.name, "digest": digest}, model.predicted("vta_seconds"), model.predicted("total_seconds")
+            {"model": model.name, "digest": digest},
+            model.predicted("vta_seconds"),
+            model.predicted("total_seconds"),
+            model.accuracy.agreement if model.accuracy else math.nan,
         )
         if retired is not None:
             self._unload(retired)

@@ -20,12 +20,14 @@ from edge_agent.vta.features import PROGRAM_ACROSS_LAYERS
 from edge_agent.vta.program import Program
 from edge_agent.vta.program_file import read_program, write_program
 from edge_agent.vta.verify import verify
+from edgectl.accuracy_gate import check_options, measured, require
 from edgectl.bounds import layer_bounds, network_bound
 from edgectl.build_cache import BuildCache, build_key
 from edgectl.bundle import write_bundle
 from edgectl.codegen.partition import AcceleratorStep, CpuStep, Fallback, Partition, partition
 from edgectl.codegen.vta.compiler import compile_program
 from edgectl.cpu_estimate import predict_inference
+from edgectl.datasets import Dataset
 from edgectl.decisions import MEMBER as DECISIONS_MEMBER
 from edgectl.decisions import decision_of, decisions_member
 from edgectl.golden import golden_sample, program_digests
@@ -95,15 +97,21 @@ def build(
     stages: Stages | None = None,
     cache: BuildCache | None = None,
     offload: str = "all",
+    data: Dataset | None = None,
+    min_agreement: float | None = None,
 ) -> Build:
     """Quantize and compile `model` for a board. `origin` says where it came from, for the manifest.
 
     `offload`: "all" gives the accelerator every layer it can compute, "reference" convolutions but the first.
 
     `calibration` is float32 (N, C, H, W), preprocessed; None: synthetic images. With a `cache`, what was built before
-    from the same is taken from there, and what is built is kept there. Raises CompileError where the model cannot be
-    compiled for the board, UsageError where the calibration data does not fit it.
+    from the same is taken from there, and what is built is kept there.
+
+    On `data`, the share of answers that integers keep of float's is measured before anything is compiled, and recorded
+    in the manifest. Raises VerificationError where it is below `min_agreement` (0..1, needs `data`), CompileError where
+    the model cannot be compiled for the board, UsageError where calibration or other data does not fit it.
     """
+    check_options(min_agreement, data is not None)
     stages = stages or Stages()
     target = profile(board) if isinstance(board, str) else board
     calibrated = {"calibrated_on": "synthetic images" if calibration is None else f"{len(calibration)} images"}
@@ -114,23 +122,31 @@ def build(
     def compiled() -> Build:
         with stages.stage("quantize"):
             integer = quantize(model, calibration, stages.progress)
-        return build_integer(integer, target, origin, stages, **options)
+        if data is None:
+            return build_integer(integer, target, origin, stages, **options)
+        with stages.stage("measure accuracy"):
+            accuracy = measured(model, integer, data, stages.progress)
+        remark = require({"model": {"name": model.name, **origin}, "accuracy": accuracy}, min_agreement)
+        built = build_integer(integer, target, origin, stages, **options, accuracy=accuracy)
+        return replace(built, notices=(remark,) if remark else ())
 
     if cache is None:
         return compiled()
     with stages.stage("look in the cache"):
-        key = build_key(model, calibration, target, origin, options)
+        # What was measured depends on the data too; what is required of it is no part of a bundle.
+        key = build_key(model, calibration, target, origin, {**options, "data": data})
         entry, damaged = cache.find(key)
         if entry is not None:
             sealed = read_bundle(entry.data)
+            remark = require(sealed.manifest, min_agreement)
             again = partial(quantize, model, calibration)
-            found = Build(entry.data, sealed.digest, sealed.manifest, again, entry.built)
+            found = Build(entry.data, sealed.digest, sealed.manifest, again, entry.built, (remark,) if remark else ())
             stages.remark(found.how_made)
             return found
     built = compiled()
     with stages.stage("keep in the cache"):
         not_kept = cache.keep(key, built.data)
-    return replace(built, notices=tuple(filter(None, (damaged, not_kept))))
+    return replace(built, notices=(*built.notices, *filter(None, (damaged, not_kept))))
 
 
 def build_integer(
@@ -139,8 +155,9 @@ def build_integer(
     origin: Mapping[str, Any] | None = None,
     stages: Stages | None = None,
     offload: str = "all",
+    accuracy: Mapping[str, Any] | None = None,
 ) -> Build:
-    """Compile an integer Model for a board: see `build`."""
+    """Compile an integer Model for a board: see `build`. `accuracy` is the manifest's entry of that name."""
     from edgectl.codegen.cpu import compile_segments, cpu_target
 
     stages = stages or Stages()
@@ -159,7 +176,7 @@ def build_integer(
         cpu = cpu_target(target.cpu)
         code = compile_segments([step.segment for step in parts.steps if isinstance(step, CpuStep)], cpu)
     with stages.stage("seal"):
-        data = _seal(integer, target, parts, programs, code, cpu, {**(origin or {}), "offload": offload})
+        data = _seal(integer, target, parts, programs, code, cpu, {**(origin or {}), "offload": offload}, accuracy)
         sealed = read_bundle(data)
     return Build(data, sealed.digest, sealed.manifest, lambda: integer)
 
@@ -172,6 +189,7 @@ def _seal(
     code: CpuCode,
     cpu: CpuTarget,
     origin: Mapping[str, Any],
+    accuracy: Mapping[str, Any] | None,
 ) -> bytes:
     """The bundle's bytes."""
     from edgectl.codegen.cpu import CONSTANTS_MEMBER
@@ -225,6 +243,7 @@ def _seal(
             "network": network_bound(integer, bounds).as_dict(),
             "layers": {name: bound.as_dict() for name, bound in bounds.items()},
         },
+        **({"accuracy": accuracy} if accuracy else {}),
         "golden": golden,
     }
     return write_bundle(manifest, members)

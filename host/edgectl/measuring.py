@@ -89,6 +89,7 @@ class Measurement:
             "predicted_cycles": self.manifest["predicted"]["vta_cycles"],
             "counters": dict(self.bench.counters),
             "top": [asdict(score) for score in self.prediction.top],
+            "accuracy": self.manifest.get("accuracy"),
             "metrics_url": self.metrics_url,
             "notices": list(self.notices),
         }

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,8 +32,11 @@ COUNTERS = Counters(10, 20, 30, 40, 50, 60, 70)
 KEY = "sim:secret"
 
 
-def bundle_bytes(model: str = "double", bias: float = 0.0, batch: int = 1, good: bool = True) -> bytes:
-    """A bundle for FakeRuntime: input `data` and output `result`, float32 (batch, 4). A bad one fails its self-test."""
+def bundle_bytes(model: str = "double", bias: float = 0.0, batch: int = 1, good: bool = True, **entries: Any) -> bytes:
+    """A bundle for FakeRuntime: input `data` and output `result`, float32 (batch, 4). A bad one fails its self-test.
+
+    `entries` are added to the manifest.
+    """
     shape = (batch, 4)
     plan = Plan(
         (Buffer("data", shape, "float32", 0), Buffer("result", shape, "float32", 0)),
@@ -46,6 +50,7 @@ def bundle_bytes(model: str = "double", bias: float = 0.0, batch: int = 1, good:
         "schema": SCHEMA_VERSION,
         "model": model,
         "members": {n: {"bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in members.items()},
+        **entries,
     }
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w") as archive:

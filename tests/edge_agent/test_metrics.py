@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from prometheus_client import parser
@@ -69,9 +70,19 @@ def test_the_live_model_is_one_series() -> None:
     assert [name for name in samples if name.startswith("edge_model_info")] == [
         'edge_model_info{digest="2",model="model2"}'
     ]
+    assert math.isnan(samples["edge_model_agreement_ratio"]), "it was not measured"
     assert samples["edge_model_predicted_vta_seconds"] == 1.0
     assert samples["edge_model_predicted_seconds"] == 1.5
     assert samples["edge_ready"] == 1 and samples["edge_model_activated_timestamp_seconds"] > 1e9
+
+
+def test_the_agreement_is_the_live_models() -> None:
+    metrics = Metrics("sim", "config")
+    assert math.isnan(_samples(metrics)["edge_model_agreement_ratio"])
+    metrics.set_model({"model": "a", "digest": "1"}, agreement=0.9875)
+    assert _samples(metrics)["edge_model_agreement_ratio"] == 0.9875
+    metrics.set_model({"model": "b", "digest": "2"})
+    assert math.isnan(_samples(metrics)["edge_model_agreement_ratio"])
 
 
 def test_the_page_is_small_and_prefixed() -> None:

@@ -8,13 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from edgectl.accuracy import Proportion
+from edgectl.boards.board import Board
 from edgectl.building import build
+from edgectl.datasets import as_input
 from edgectl.deploying import compile_source
 from edgectl.errors import IncompatibleError, UsageError
 from edgectl.evaluating import evaluate, evaluate_bundle
 from edgectl.frontends.zoo import DATA
 from edgectl.interpreter import interpret
+from edgectl.simulated_board import SimulatedBoard
 from edgectl.sources import Source, prepare
 from edgectl.stages import Stages
 
@@ -30,6 +35,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "data.npz"
     np.savez(path, x=coarse.repeat(8, axis=1).repeat(8, axis=2), y=generator.integers(0, 10, 37))
     return path
+
+
+@pytest.fixture
+def address(demo_board: SimulatedBoard, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The session's board as one that is not simulated is named; the demo model is live there."""
+    running = demo_board.find()
+    assert running is not None
+    monkeypatch.setenv("EDGECTL_KEY", running.state.key)
+    return str(running.address)
 
 
 def test_the_numbers_are_those_of_the_definition(data: Path) -> None:
@@ -57,8 +71,74 @@ def test_a_bundle_has_the_accuracy_of_its_model(data: Path, tmp_path: Path, batc
     built, _ = compile_source(replace(DEMO, batch=batch), "sim", Stages())
     path = tmp_path / "demo.bundle"
     path.write_bytes(built.data)
-    by_bundle, by_model = evaluate_bundle(path, data).evaluation, evaluate(DEMO, data).evaluation
-    assert by_bundle.as_dict() == pytest.approx(by_model.as_dict(), abs=1e-4)
+    by_bundle, by_model = evaluate_bundle(path, data), evaluate(DEMO, data)
+    for name in ("n", "top1_float", "top1_int8", "agreement", "mean_cosine"):
+        assert getattr(by_bundle.evaluation, name) == pytest.approx(getattr(by_model.evaluation, name), abs=1e-4)
+    assert by_bundle.evaluation.forms["integer"] == by_model.evaluation.forms["integer"]
+    assert by_bundle.evaluation.forms["board"].equal == Proportion(37, 37)
+    assert by_bundle.layers == by_model.layers and len(by_model.layers) > 20 and by_bundle.notices == ()
+
+
+def test_top5_and_a_board_beside_float(data: Path) -> None:
+    report = evaluate(DEMO, data, 20, board="sim")
+    forms = report.evaluation.forms
+    assert list(forms) == ["float", "integer", "board"] and report.board == "sim"
+    assert forms["board"].equal == Proportion(20, 20) and forms["integer"].equal is None
+    assert forms["board"].agreement == forms["integer"].agreement and forms["float"].agreement is None
+    model = prepare(DEMO).model
+    with np.load(data) as archive:
+        x, labels = as_input(archive["x"][:20], model), archive["y"][:20]
+    (scores,) = interpret(model, {"data": x}).values()
+    expected = sum(label in np.argsort(-row)[:5] for row, label in zip(scores, labels, strict=True))
+    assert forms["float"].top5 == Proportion(expected, 20)
+
+
+def test_without_labels_answers_are_compared(data: Path, tmp_path: Path) -> None:
+    with np.load(data) as archive:
+        images = archive["x"][:6]
+        np.savez(tmp_path / "x.npz", x=images)
+    labelled = evaluate(DEMO, data, 6).evaluation
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
+    pairs = [(image, index) for index, image in enumerate(images)]
+    assert evaluate(DEMO, pairs).evaluation.forms["float"].top1 is not None
+    # The folder holds the .npz file too, which is no photograph.
+    for unlabelled in (tmp_path / "x.npz", tmp_path, images, list(images), [images[:4], images[4:]]):
+        found = evaluate(DEMO, unlabelled).evaluation
+        assert (found.n, found.top1_float, found.top1_int8) == (6, None, None)
+        assert found.agreement == labelled.agreement and found.mean_cosine == labelled.mean_cosine
+
+
+def test_a_board_where_the_bundle_is_live(data: Path, address: str, demo_bundle: Path) -> None:
+    by_bundle = evaluate(str(demo_bundle), data, 7, board=address)
+    assert by_bundle.board == address and by_bundle.evaluation.forms["board"].equal == Proportion(7, 7)
+    by_model = evaluate(DEMO, data, 7, board=address)
+    assert by_model.evaluation.forms["board"] == by_bundle.evaluation.forms["board"]
+    other = replace(DEMO, weights="random")
+    with pytest.raises(IncompatibleError, match=f"edgectl deploy resnet20_cifar10 --board {address}"):
+        evaluate(other, data, 7, board=address)
+
+
+def test_another_bundle_is_live(data: Path, address: str, tmp_path: Path) -> None:
+    built, _ = compile_source(replace(DEMO, batch=2), "sim", Stages())
+    path = tmp_path / "pairs.bundle"
+    path.write_bytes(built.data)
+    with pytest.raises(IncompatibleError, match=r"resnet20_cifar10 is live on .*, not bundle"):
+        evaluate(str(path), data, 7, board=address)
+
+
+def test_a_board_that_computes_otherwise_is_noticed(data: Path, address: str) -> None:
+    """Another calibration than that of what is live."""
+    with np.load(data) as archive:
+        prepared = prepare(DEMO)
+        calibration = as_input(archive["x"], prepared.model) * 3
+    calibrated = build(prepared.model, calibration=calibration, origin=prepared.origin)
+    with Board() as board:
+        board.deploy(calibrated)
+    report = evaluate(DEMO, data, 7, board=address)
+    equal = report.evaluation.forms["board"].equal
+    assert equal is not None and equal.count < 7
+    assert f"differ from the interpreter's on {7 - equal.count} of 7 images" in report.notices[-1]
 
 
 def test_limit_and_progress(data: Path) -> None:

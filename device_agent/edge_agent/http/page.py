@@ -8,6 +8,8 @@ from importlib import resources
 from string import Template
 from typing import Any
 
+from edge_agent.accuracy import NOT_MEASURED, Accuracy
+
 _COUNTERS = {
     "inp_load_nbytes": ("activations loaded", " bytes"),
     "wgt_load_nbytes": ("weights loaded", " bytes"),
@@ -24,6 +26,11 @@ def _milliseconds(seconds: float | None, batch: int) -> str:
     return "–" if seconds is None else f"{seconds / batch * 1e3:.3g} ms"
 
 
+def _accuracy(live: Mapping[str, Any]) -> str:
+    accuracy = Accuracy.of(live)
+    return accuracy.in_words() if accuracy else NOT_MEASURED
+
+
 def render(status: Mapping[str, Any]) -> bytes:
     """The page for an agent's status (as `/status` gives it). Every value is escaped."""
     live, last = status["live"] or {}, status["last"] or {}
@@ -31,6 +38,7 @@ def render(status: Mapping[str, Any]) -> bytes:
     rows = {
         "model": live.get("model", f"none: {status['reason']}"),
         "bundle": f"{live['digest'][:16]}… · {live['bytes'] / 1e6:.1f} MB · batch {batch}" if live else "–",
+        "accuracy": _accuracy(live) if live else "–",
         "board": status["description"],
         "configuration": status["config"],
         "RPC port": status["rpc_port"],

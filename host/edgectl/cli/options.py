@@ -38,6 +38,14 @@ OffloadOption = Annotated[
         "--offload", help="What VTA computes: all it can, or reference: convolutions but the first, as others did."
     ),
 ]
+DataOption = Annotated[
+    str,
+    typer.Option("--data", help="Measure accuracy before on these images: an .npz file, or a folder of photographs."),
+]
+MinAgreementOption = Annotated[
+    float | None,
+    typer.Option("--min-agreement", help="Refuse below this share (0..1) of --data's answers that are float's."),
+]
 NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="Compile even what is unchanged, and do not keep it.")]
 InputOption = Annotated[
     str, typer.Option("--input", help="A photograph, or a tensor in FILE.npy (default: the cat that ships).")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge_agent.accuracy import Accuracy
 from edgectl.boards.board import Score
 from edgectl.cli.terminal import banner, milliseconds, notices, output, stage_times, table
 from edgectl.measuring import Latency, Measurement
@@ -35,7 +36,10 @@ def show_measurement(measurement: Measurement, next_steps: Sequence[str] = ()) -
         show_top(measurement.image, measurement.prediction.top)
     show_latency(measurement)
     show_counters(measurement)
-    console.print(f"\nMetrics  {measurement.metrics_url}", markup=False)
+    console.print()
+    if accuracy := Accuracy.of(measurement.manifest):
+        console.print(f"Accuracy {accuracy.in_words()}", markup=False)
+    console.print(f"Metrics  {measurement.metrics_url}", markup=False)
     console.print(f"Time     {stage_times(measurement.timings)}", markup=False)
     for index, step in enumerate(next_steps):
         console.print(f"{'         ' if index else 'Next     '}{step}", markup=False)

@@ -15,6 +15,7 @@ from edge_agent.errors import BusyError
 from edge_agent.http.server import Server
 from edge_agent.metrics import Metrics
 from tests.edge_agent.fakes import Board, board, bundle_bytes
+from tests.edge_agent.test_accuracy import ENTRY
 
 
 @pytest.fixture
@@ -82,6 +83,18 @@ def test_the_landing_page_shows_the_model_and_escapes(server: Server, agent: Boa
     assert status == 200 and headers["content-type"] == "text/html; charset=utf-8"
     assert 'href="/metrics"' in page and "4 ms" in page and "&lt;script&gt;" in page
     assert "<script>" not in page and "<b>board" not in page
+
+
+def test_accuracy_is_on_the_page_in_the_status_and_in_the_metrics(server: Server, agent: Board) -> None:
+    agent.deploy(bundle_bytes())
+    assert "<dt>accuracy</dt><dd>not measured</dd>" in _get(server, "/")[2].decode()
+    assert json.loads(_get(server, "/status")[2])["live"]["accuracy"] is None
+    assert "\nedge_model_agreement_ratio NaN\n" in _get(server, "/metrics")[2].decode()
+    agent.deploy(bundle_bytes("measured", accuracy=ENTRY))
+    page = _get(server, "/")[2].decode()
+    assert "98.50 % same answer as float on 1,000 images (95 % interval 97.50 % to 99.25 %)" in page
+    assert json.loads(_get(server, "/status")[2])["live"]["accuracy"]["agreement"] == 0.985
+    assert "\nedge_model_agreement_ratio 0.985\n" in _get(server, "/metrics")[2].decode()
 
 
 def test_what_is_not_there(server: Server) -> None:

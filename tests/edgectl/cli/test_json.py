@@ -119,6 +119,13 @@ def test_evaluate(edgectl: Edgectl, labelled: Path, demo_bundle: Path) -> None:
     assert document["n"] == 24
     assert 0 <= document["top1_float"] <= 1 and 0.5 < document["agreement"] <= 1
     assert 0.98 < document["mean_cosine"] <= 1
+    assert document["interval"] == {"method": "Wilson", "confidence": 0.95} and document["board"] is None
+    integer = document["forms"]["integer"]
+    assert integer["agreement"]["value"] == document["agreement"] and integer["top1"]["of"] == 24
+    assert integer["agreement"]["low"] < document["agreement"] <= integer["agreement"]["high"]
+    assert document["forms"]["float"]["top5"]["count"] >= document["forms"]["float"]["top1"]["count"]
+    assert len(document["layers"]) == 5 and document["layers"][0]["sqnr_db"] <= document["layers"][1]["sqnr_db"]
+    assert set(document["layers"][0]) == {"layer", "value", "operator", "sqnr_db", "own_sqnr_db"}
     limited = edgectl("evaluate", demo_bundle, "--data", labelled, "--limit", "10", "--json").document
     assert limited["n"] == 10 and limited["top1_float"] is not None and limited["agreement"] > 0.5
 

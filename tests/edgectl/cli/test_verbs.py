@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from edgectl.images import DEFAULT_IMAGE
 from edgectl.simulated_board import SimulatedBoard
 from tests.edgectl.cli.conftest import Edgectl
 from tests.edgectl.cli.golden import check_golden
@@ -118,9 +122,39 @@ def test_stop_twice(edgectl: Edgectl, own_board: SimulatedBoard) -> None:
 
 
 def test_evaluate(edgectl: Edgectl, labelled: Path) -> None:
-    result = edgectl("evaluate", DEMO, "--data", labelled)
+    result = edgectl("evaluate", DEMO, "--data", labelled, "--board", "sim", "--layers", "0")
     assert result.code == 0
     check_golden("evaluate", result.out)
+    assert "equal to interpreter" in result.out and "24 of 24" in result.out
+
+
+def test_evaluate_shows_the_worst_layers(edgectl: Edgectl, labelled: Path) -> None:
+    lines = edgectl("evaluate", DEMO, "--data", labelled, "--layers", "3").out.splitlines()
+    (begin,) = (number for number, line in enumerate(lines) if line.startswith("3 of 25 layers"))
+    assert lines[begin + 1].split() == ["layer", "computed", "as", "SQNR", "alone"]
+    decibels = [float(re.findall(r"([\d.]+) dB", line)[0]) for line in lines[begin + 2 : begin + 5]]
+    assert decibels == sorted(decibels) and all(10 < value < 40 for value in decibels)
+    assert lines[begin + 5].startswith("adding most noise by itself: resnet20cifar10_")
+
+
+def test_evaluate_photographs(edgectl: Edgectl, tmp_path: Path) -> None:
+    shutil.copy(DEFAULT_IMAGE, tmp_path / "a.jpg")
+    out = edgectl("evaluate", DEMO, "--data", tmp_path, "--layers", "0").out
+    assert f"on 1 image of {tmp_path.name}" in out and "same answer as float" in out and "top-1" not in out
+
+
+def test_the_gate(edgectl: Edgectl, session_board: SimulatedBoard, labelled: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "coarse.npz", x=np.full((1, 3, 32, 32), 100, np.float32))
+    coarse = ("--calibration", tmp_path / "coarse.npz")
+    refused = edgectl("deploy", DEMO, "--data", labelled, "--min-agreement", "1", *coarse)
+    assert refused.code == 5 and "--min-agreement 1 asks for 100.00 %" in refused.err and refused.out == ""
+    passed = edgectl("deploy", DEMO, "--data", labelled, "--min-agreement", "0.5")
+    assert passed.code == 0 and "Accuracy " in passed.out and "same answer as float on 24 images" in passed.out
+    assert "same answer as float on 24 images" in edgectl("status").out
+    compiled = edgectl("compile", DEMO, "--data", labelled, "-o", "measured.bundle", "--json").document
+    assert compiled["accuracy"]["images"] == 24 and compiled["cached"] is True
+    unmeasured = edgectl("compile", DEMO, "--min-agreement", "0.9")
+    assert unmeasured.code == 2 and "needs images to measure on: --data" in unmeasured.err
 
 
 def test_random_weights_are_unmissable(edgectl: Edgectl, own_board: SimulatedBoard) -> None:

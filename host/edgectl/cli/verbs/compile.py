@@ -9,10 +9,12 @@ import typer
 from edgectl.cli.options import (
     BatchOption,
     CalibrationOption,
+    DataOption,
     JsonOption,
     KindOption,
     LabelsOption,
     MeanOption,
+    MinAgreementOption,
     ModelArgument,
     NoCacheOption,
     OffloadOption,
@@ -39,6 +41,8 @@ def compile(
     seed: SeedOption = 0,
     report: Annotated[str, typer.Option("--report", help="Also write `edgectl report`'s page to this file.")] = "",
     offload: OffloadOption = "all",
+    data: DataOption = "",
+    min_agreement: MinAgreementOption = None,
     no_cache: NoCacheOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -50,6 +54,7 @@ def compile(
     """
     from pathlib import Path
 
+    from edge_agent.accuracy import Accuracy
     from edge_agent.bundle import read_bundle
     from edgectl.boards.choosing import check_profile
     from edgectl.cli import terminal
@@ -67,7 +72,8 @@ def compile(
         raise UsageError(f"--report {report} is a folder; give the path of a file")
     source = source_of(model, weights, calibration, shape, mean, std, labels, batch, seed, offload)
     with terminal.stages() as progress:
-        build, prepared = compile_source(source, kind, progress, cache_unless(no_cache))
+        cache = cache_unless(no_cache)
+        build, prepared = compile_source(source, kind, progress, cache, data or None, min_agreement)
     manifest = build.manifest
     name = manifest["model"]["name"]
     path = Path(output or f"{name}.bundle")
@@ -90,6 +96,7 @@ def compile(
                 "counters": manifest["counters"],
                 "predicted": manifest["predicted"],
                 "layers": manifest["layers"],
+                "accuracy": manifest.get("accuracy"),
                 **({"report": report} if report else {}),
             }
         )
@@ -104,6 +111,8 @@ def compile(
         f"{'s' if len(build.programs) != 1 else ''}; look inside with: edgectl inspect {path}"
     )
     console.print(prediction(manifest))
+    if accuracy := Accuracy.of(manifest):
+        console.print(accuracy.in_words(), soft_wrap=True)
     if report:
         console.print(f"where that time goes: {report}", soft_wrap=True)
     reasons = by_reason((fallback.layer, fallback.reason) for fallback in build.fallbacks)

@@ -6,10 +6,12 @@ from edgectl.cli.options import (
     BatchOption,
     BoardOption,
     CalibrationOption,
+    DataOption,
     InputOption,
     JsonOption,
     LabelsOption,
     MeanOption,
+    MinAgreementOption,
     ModelArgument,
     NoCacheOption,
     OffloadOption,
@@ -36,6 +38,8 @@ def deploy(
     labels: LabelsOption = "",
     seed: SeedOption = 0,
     top: TopOption = 5,
+    data: DataOption = "",
+    min_agreement: MinAgreementOption = None,
     offload: OffloadOption = "all",
     no_cache: NoCacheOption = False,
     json: JsonOption = False,
@@ -46,6 +50,7 @@ def deploy(
     edgectl deploy resnet20_cifar10
     edgectl deploy resnet18_v1 --weights random --json
     edgectl deploy my_model --shape 3,32,32 --calibration photos/ --input cat.jpg
+    edgectl deploy my_model --shape 3,32,32 --data validation.npz --min-agreement 0.98
     """
     from edgectl.cli.report import show_measurement, show_warnings
     from edgectl.cli.terminal import print_json, stages
@@ -64,7 +69,16 @@ def deploy(
         offload=offload,
     )
     with stages() as progress:
-        measurement = deploy_model(source, board, input or None, top=top, stages=progress, cache=cache_unless(no_cache))
+        measurement = deploy_model(
+            source,
+            board,
+            input or None,
+            top=top,
+            stages=progress,
+            cache=cache_unless(no_cache),
+            data=data or None,
+            min_agreement=min_agreement,
+        )
     if json:
         show_warnings(measurement)
         print_json(measurement.as_dict())

@@ -7,6 +7,7 @@ from edgectl.cli.options import BoardOption, JsonOption
 
 def status(board: BoardOption = "sim", json: JsonOption = False) -> None:
     """What is live on a board, how it ran, where its metrics are."""
+    from edge_agent.accuracy import NOT_MEASURED, Accuracy
     from edgectl.boards.board import Board
     from edgectl.cli.terminal import output, print_json, table
 
@@ -22,6 +23,8 @@ def status(board: BoardOption = "sim", json: JsonOption = False) -> None:
     rows.show_header = False
     if live:
         rows.add_row("model", f"{live['model']} (bundle {live['digest'][:12]}, batch {live['batch']})")
+        accuracy = Accuracy.of(live)
+        rows.add_row("accuracy", accuracy.in_words() if accuracy else NOT_MEASURED)
     else:
         rows.add_row("model", f"none: {document['reason']}")
     if last:

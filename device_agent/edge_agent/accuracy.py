@@ -64,7 +64,7 @@ class Accuracy:
         """One line."""
         words = (
             f"{percent(self.agreement)} same answer as float on {self.images:,} images "
-            f"(95 % interval {percent(self.low)} to {percent(self.high)})"
+            f"(95 %: {100 * self.low:.2f} to {100 * self.high:.2f})"
         )
         if self.top1_float is not None and self.top1_integer is not None:
             words += f", top-1 {percent(self.top1_float)} float, {percent(self.top1_integer)} int8"

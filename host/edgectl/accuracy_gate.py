@@ -82,29 +82,28 @@ def _refusal(
     entry: Mapping[str, Any], accuracy: Accuracy, minimum: float, source: str, model: Mapping[str, Any]
 ) -> str:
     lines = [
-        f"{model['name']} in int8 gives {percent(accuracy.agreement)} of float's answers, --min-agreement {minimum:g} "
+        f"{model['name']} in int8 gives {percent(accuracy.agreement)} of float's answers; --min-agreement {minimum:g} "
         f"asks for {percent(minimum)}: not deployed",
-        f"  measured  {accuracy.in_words()}",
-        f"  cosine    mean {accuracy.mean_cosine:.5f}, worst {entry['worst_cosine']:.5f}",
+        f"  measured on {accuracy.images:,} images, 95 % interval {100 * accuracy.low:.2f} to {percent(accuracy.high)}",
     ]
+    if accuracy.top1_float is not None and accuracy.top1_integer is not None:
+        lines.append(f"  top-1 {percent(accuracy.top1_float)} float, {percent(accuracy.top1_integer)} int8")
+    lines.append(f"  mean cosine of outputs {accuracy.mean_cosine:.5f}")
     if accuracy.high >= minimum:
-        lines.append("  note      the interval includes what was asked for: more images would tell for sure")
-    lines.append("  layers with the lowest signal to quantization noise, with the error so far and by themselves:")
-    width = max((len(layer["layer"]) for layer in entry["layers"]), default=0)
+        lines.append("  the interval includes what was asked for: more images would tell for sure")
+    lines.append("layers with the lowest signal to quantization noise (SQNR), so far and alone:")
+    layers = entry.get("layers", ())
+    width = max((len(layer["layer"]) for layer in layers), default=0)
     lines += [
-        f"    {layer['layer']:<{width}}  {decibels(layer['sqnr_db'])}  {decibels(layer['own_sqnr_db'])}"
-        for layer in entry["layers"]
+        f"  {layer['layer']:<{width}}  {decibels(layer['sqnr_db'])}  {decibels(layer['own_sqnr_db'])}"
+        for layer in layers
     ]
     calibrated = model.get("calibrated_on", "synthetic images")
-    better = (
-        "with a few dozen images like those that the network will see"
-        if calibrated == "synthetic images"
-        else "with more images, or with images nearer to those that the network will see"
-    )
+    better = "some dozens of real images" if calibrated == "synthetic images" else "more images, or more typical ones"
     lines += [
-        f"  try       --calibration DIR|FILE.npz {better}; this was calibrated on {calibrated}",
-        f"            edgectl evaluate {source} --data FILE.npz --layers 100, to see every layer",
-        "            a lower --min-agreement",
+        f"try --calibration DIR|FILE.npz with {better} (now calibrated on: {calibrated})",
+        f"    edgectl evaluate {source} --data FILE.npz --layers 100, to see every layer",
+        "    a lower --min-agreement",
     ]
     return "\n".join(lines)
 

@@ -29,6 +29,8 @@ from edgectl.operators.shape import Flatten, Reshape, Transpose
 IMAGES = 32
 """Evenly spread over the data: of each layer these are thousands of values, the decibels settle within a tenth."""
 CHUNK = 4
+NO_SIGNAL = 1e-20
+"""A float value that is zero everywhere, where the integers are not, counts as this ratio: -200 dB."""
 CONVERSIONS = (Dequantize, Flatten, Reshape, Transpose)
 """They add no error, and their values' are those of the layer before."""
 KEEPS_CHANNELS = (Requantize, Relu, MaxPool, Flatten, IntegerPoolSum, IntegerWindowSum)
@@ -94,7 +96,7 @@ class _Sums:
         # Below the rounding of these sums there is no telling noise from none.
         if noise <= 1e-14 * signal:
             return math.inf
-        return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+        return 10 * math.log10(max(signal / noise, NO_SIGNAL))
 
 
 def layer_errors(float_model: Model, integer_model: Model, images: np.ndarray) -> tuple[LayerError, ...]:

@@ -92,7 +92,7 @@ def test_accuracy_is_on_the_page_in_the_status_and_in_the_metrics(server: Server
     assert "\nedge_model_agreement_ratio NaN\n" in _get(server, "/metrics")[2].decode()
     agent.deploy(bundle_bytes("measured", accuracy=ENTRY))
     page = _get(server, "/")[2].decode()
-    assert "98.50 % same answer as float on 1,000 images (95 % interval 97.50 % to 99.25 %)" in page
+    assert "98.50 % same answer as float on 1,000 images (95 %: 97.50 to 99.25)" in page
     assert json.loads(_get(server, "/status")[2])["live"]["accuracy"]["agreement"] == 0.985
     assert "\nedge_model_agreement_ratio 0.985\n" in _get(server, "/metrics")[2].decode()
 

@@ -91,8 +91,8 @@ def _show(report: Report, layers: int) -> None:
     if report.layers and layers:
         shown = min(layers, len(report.layers))
         console.print(
-            f"\n[bold]{shown} of {len(report.layers)} layers[/bold] with the lowest signal to quantization noise: "
-            "with the error so far, and alone",
+            f"\n[bold]{shown} of {len(report.layers)} layers[/bold] by signal to quantization noise: "
+            "with the error so far, alone",
             soft_wrap=True,
         )
         console.print(_layers(report, shown))
@@ -141,6 +141,8 @@ def _layers(report: Report, count: int) -> Table:
     from edgectl.cli.terminal import table
 
     rows = table("layer", "computed as", "SQNR", "alone", right=("SQNR", "alone"))
+    # Whole names: they are what one searches for.
+    rows.columns[0].overflow = "fold"
     for error in report.layers[:count]:
         rows.add_row(
             error.layer,

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_agent.accuracy import NOT_MEASURED, Accuracy
 from edge_agent.bundle import Bundle, read_bundle
 from edge_agent.runtime.plan import KernelStep, ProgramStep
 from edge_agent.vta.config import Config
@@ -136,9 +137,11 @@ def describe(opened: Opened) -> dict[str, Any]:
     """Everything but the instructions, as plain data."""
     summary: dict[str, Any] = {}
     steps: list[dict[str, Any]] = []
+    recorded = None
     if opened.bundle is not None:
         manifest = opened.bundle.manifest
         predicted = manifest["predicted"]
+        recorded, accuracy = manifest.get("accuracy"), Accuracy.of(manifest)
         summary = {
             "model": manifest["model"]["name"],
             "made from": ", ".join(
@@ -154,6 +157,7 @@ def describe(opened: Opened) -> dict[str, Any]:
             "counters": ", ".join(f"{name} {value:,}" for name, value in manifest["counters"].items()),
             "predicted": f"{predicted['vta_cycles']:,} cycles on VTA, {predicted['vta_seconds'] * 1e3:.1f} ms"
             + (f" of {predicted['total_seconds'] * 1e3:.1f} ms in all" if "total_seconds" in predicted else ""),
+            "accuracy": accuracy.in_words() if accuracy else NOT_MEASURED,
             "members": ", ".join(f"{name} {entry['bytes']:,}" for name, entry in manifest["members"].items()),
         }
         steps = [
@@ -168,7 +172,7 @@ def describe(opened: Opened) -> dict[str, Any]:
             for step in opened.bundle.plan.steps
         ]
     programs = [_program(name, program, opened.decisions.get(name)) for name, program in opened.programs.items()]
-    return {"summary": summary, "programs": programs, "steps": steps}
+    return {"summary": summary, "accuracy": recorded, "programs": programs, "steps": steps}
 
 
 def _program(name: str, program: Program, decisions: tuple[Decision, ...] | None) -> dict[str, Any]:

@@ -153,6 +153,9 @@ def test_the_gate(edgectl: Edgectl, session_board: SimulatedBoard, labelled: Pat
     assert "same answer as float on 24 images" in edgectl("status").out
     compiled = edgectl("compile", DEMO, "--data", labelled, "-o", "measured.bundle", "--json").document
     assert compiled["accuracy"]["images"] == 24 and compiled["cached"] is True
+    assert "accuracy       " in (inspected := edgectl("inspect", "measured.bundle").out)
+    assert "same answer as float on 24 images" in inspected
+    assert edgectl("inspect", "measured.bundle", "--json").document["accuracy"] == compiled["accuracy"]
     unmeasured = edgectl("compile", DEMO, "--min-agreement", "0.9")
     assert unmeasured.code == 2 and "needs images to measure on: --data" in unmeasured.err
 

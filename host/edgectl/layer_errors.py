@@ -5,13 +5,14 @@ integers q, which noise that does not follow the signal leaves alone. Then the n
 
     SQNR = 10 log10(sum(f^2) / sum((f - unit * q)^2)) dB      (the cosine c between f and q gives c^2 / (1 - c^2))
 
-so an error of pure gain counts as unit. Behind an IntegerAffine each channel has a unit of its own.
+so an error of pure gain counts as unit. A value has one unit, or each channel its own: behind an IntegerAffine, and
+where that leaves less than a tenth of the noise, as it does where the quantizer gave channels like ranges.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,10 @@ from edgectl.operators.shape import Flatten, Reshape, Transpose
 IMAGES = 32
 """Evenly spread over the data: of each layer these are thousands of values, the decibels settle within a tenth."""
 CHUNK = 4
+TELLING = 10.0
+"""Decibels by which units of channels must lower the noise to be believed: no rounding of weights reaches that."""
+TELLING_SAMPLES = 16
+"""Values of each channel that this takes: fewer are fitted by chance."""
 NO_SIGNAL = 1e-20
 """A float value that is zero everywhere, where the integers are not, counts as this ratio: -200 dB."""
 CONVERSIONS = (Dequantize, Flatten, Reshape, Transpose)
@@ -104,13 +109,14 @@ def layer_errors(float_model: Model, integer_model: Model, images: np.ndarray) -
     images = images[np.unique(np.linspace(0, len(images) - 1, min(len(images), IMAGES)).astype(np.int64))]
     compared = _Compared(float_model, integer_model)
     in_place = compared.total(list(in_parallel(compared.in_place, images, CHUNK)))
-    units = {name: compared.units(name, sums) for name, sums in in_place.items()}
+    by_channel = {name for name, sums in in_place.items() if compared.by_channel(name, sums, len(images))}
+    units = {name: compared.units(name, sums, by_channel) for name, sums in in_place.items()}
     alone = compared.total(list(in_parallel(lambda part: compared.alone(part, units), images, CHUNK)))
     errors = []
     for node in integer_model.nodes:
         name = node.name
         if name in in_place and not isinstance(node.operator, CONVERSIONS):
-            own = alone[name].sqnr(compared.units(name, alone[name])) if name in alone else None
+            own = alone[name].sqnr(compared.units(name, alone[name], by_channel)) if name in alone else None
             sqnr = in_place[name].sqnr(units[name])
             errors.append(LayerError(node.label, compared.counterpart[name], node.operator.kind, sqnr, own))
     return tuple(sorted(errors, key=lambda error: error.sqnr))
@@ -129,23 +135,31 @@ class _Compared:
             value = node.name if node.name in known else node.name.rpartition(".")[0]
             if value in known and known[value].shape[1:] == self.types[node.name].shape[1:]:
                 self.counterpart[node.name] = value
-        self._by_channel: set[str] = set()
+        self._affine: set[str] = set()
         for node in integer_model.nodes:
-            keeps = isinstance(node.operator, KEEPS_CHANNELS) and not self._by_channel.isdisjoint(node.inputs)
+            keeps = isinstance(node.operator, KEEPS_CHANNELS) and not self._affine.isdisjoint(node.inputs)
             if isinstance(node.operator, IntegerAffine) or keeps:
-                self._by_channel.add(node.name)
+                self._affine.add(node.name)
 
     def total(self, parts: Sequence[Mapping[str, _Sums]]) -> dict[str, _Sums]:
-        """The sums over all parts, in order; of one channel where all have one unit."""
+        """The sums over all parts, in order."""
         total = dict(parts[0])
         for part in parts[1:]:
             for name, sums in part.items():
                 total[name] = total[name] + sums
-        return {name: sums if name in self._by_channel else sums.joined() for name, sums in total.items()}
+        return total
 
-    def units(self, name: str, sums: _Sums) -> np.ndarray:
-        """The units of an integer value; a float one is what it is."""
-        return np.ones(1) if self.types[name].dtype == "float32" else sums.units()
+    def by_channel(self, name: str, sums: _Sums, images: int) -> bool:
+        """Whether the channels of a value have units of their own."""
+        samples = images * math.prod(self.types[name].shape[2:])
+        together, apart = sums.sqnr(sums.joined().units()), sums.sqnr(sums.units())
+        return name in self._affine or (samples >= TELLING_SAMPLES and apart >= together + TELLING)
+
+    def units(self, name: str, sums: _Sums, by_channel: Set[str]) -> np.ndarray:
+        """The units of an integer value, one or one for each channel; a float one is what it is."""
+        if self.types[name].dtype == "float32":
+            return np.ones(1)
+        return (sums if name in by_channel else sums.joined()).units()
 
     def in_place(self, part: np.ndarray) -> dict[str, _Sums]:
         """The integer model's values against the float model's."""

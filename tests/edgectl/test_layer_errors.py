@@ -92,6 +92,27 @@ def test_an_answer_of_zeros_and_one_without_error() -> None:
     assert zeros.sqnr == pytest.approx(0) and zeros.own == pytest.approx(0), "all that is left is noise"
 
 
+def test_channels_that_the_quantizer_gave_like_ranges() -> None:
+    """Factors that a layer divides its channels by and the next multiplies back are units, not errors."""
+    model, x = _float_model(), _images()
+    plain = _by_layer(layer_errors(model, quantize(model, x), x))
+    factors = 2.0 ** np.linspace(-2, 2, 16).reshape(-1, 1, 1, 1)
+    equalized = {
+        **model.parameters,
+        "w0": (model.parameters["w0"] / factors).astype(np.float32),
+        "w1": (model.parameters["w1"] * factors.reshape(1, -1, 1, 1)).astype(np.float32),
+    }
+    same_function = replace(model, parameters=equalized)
+    integer = quantize(same_function, x)
+    found, known = (_by_layer(layer_errors(original, integer, x)) for original in (model, same_function))
+    assert found["data"] == plain["data"] and found["layer0"].sqnr > 22
+    for name in ("layer1", "layer2"):
+        assert found[name].sqnr == pytest.approx(known[name].sqnr, abs=0.01)
+        assert found[name].own == pytest.approx(known[name].own, abs=0.5)
+    one = layer_errors(model, quantize(model, x), x[:1])
+    assert all(math.isfinite(error.sqnr) for error in one)
+
+
 def test_channels_with_units_of_their_own() -> None:
     """An IntegerAffine may leave each channel its unit; as one unit, such channels would look like noise."""
     source = Source("resnet18_v2", "random", shape=(3, 64, 64))

@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgectl.accuracy import measure_agreement as measure_agreement
     from edgectl.boards.board import Board as Board
     from edgectl.build_cache import BuildCache as BuildCache
     from edgectl.building import Build as Build
@@ -37,6 +38,7 @@ _PLACES = {
     "deploy": ("edgectl.deploying", "deploy"),
     "evaluate": ("edgectl.evaluating", "evaluate"),
     "load": ("edgectl.loading", "load"),
+    "measure_agreement": ("edgectl.accuracy", "measure_agreement"),
     "quantize": ("edgectl.quantization.quantizer", "quantize"),
 }
 __all__ = sorted(_PLACES)

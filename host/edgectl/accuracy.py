@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgectl.datasets import Dataset, as_input
+from edgectl.datasets import Data, Dataset, as_input, read_data
 from edgectl.errors import ModelError, UsageError
 from edgectl.graph import Model
 from edgectl.interpreter import in_parallel, interpret
@@ -90,12 +90,14 @@ class Agreement:
 
 
 def measure_agreement(
-    float_model: Model, integer_model: Model, data: Dataset, progress: Progress | None = None
+    float_model: Model, integer_model: Model, data: Data, progress: Progress | None = None
 ) -> Agreement:
-    """Compare both models, by the interpreter, on all images of `data`; labels are used where it has some.
+    """Compare both models, by the interpreter, on all images of `data` (see `read_data`); labels are used where it has
+    some.
 
     Raises UsageError where images or labels do not fit, ModelError where float outputs are not finite.
     """
+    data = read_data(data, float_model)
     check_fit(data, float_model, float_model.types()[float_model.outputs[0]].shape)
     forms = {"float": answers_of(fold_batch_norm(float_model)), "integer": answers_of(integer_model)}
     found = compare(outputs_of(forms, data, float_model, progress), data.labels)
@@ -159,7 +161,7 @@ def check_fit(data: Dataset, model: Model, output: tuple[int, ...]) -> None:
         return
     low, high, classes = data.labels.min(), data.labels.max(), math.prod(output[1:])
     if low < 0 or high >= classes:
-        raise UsageError(f"the labels are {low} to {high}, the model has classes 0 to {classes - 1}")
+        raise UsageError(f"the labels are {low} to {high}, the model has classes 0 to {classes - 1}; count from 0")
 
 
 def _within(scores: np.ndarray, labels: np.ndarray, best: int) -> Proportion:

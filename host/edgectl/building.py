@@ -27,11 +27,12 @@ from edgectl.bundle import write_bundle
 from edgectl.codegen.partition import AcceleratorStep, CpuStep, Fallback, Partition, partition
 from edgectl.codegen.vta.compiler import compile_program
 from edgectl.cpu_estimate import predict_inference
-from edgectl.datasets import Dataset
+from edgectl.datasets import Data, read_data
 from edgectl.decisions import MEMBER as DECISIONS_MEMBER
 from edgectl.decisions import decision_of, decisions_member
 from edgectl.golden import golden_sample, program_digests
 from edgectl.graph import Model
+from edgectl.pixels import with_pixel_input
 from edgectl.quantization.quantizer import quantize
 from edgectl.stages import Stages
 
@@ -97,35 +98,41 @@ def build(
     stages: Stages | None = None,
     cache: BuildCache | None = None,
     offload: str = "all",
-    data: Dataset | None = None,
+    data: Data | None = None,
     min_agreement: float | None = None,
+    pixels: bool = False,
 ) -> Build:
     """Quantize and compile `model` for a board. `origin` says where it came from, for the manifest.
 
     `offload`: "all" gives the accelerator every layer it can compute, "reference" convolutions but the first.
 
+    With `pixels`, the bundle's input is the decoded, resized and cropped image, uint8 (N, C, H, W), which the board
+    normalises: UsageError where the model does not allow it (see `with_pixel_input`).
+
     `calibration` is float32 (N, C, H, W), preprocessed; None: synthetic images. With a `cache`, what was built before
     from the same is taken from there, and what is built is kept there.
 
-    On `data`, the share of answers that integers keep of float's is measured before anything is compiled, and recorded
-    in the manifest. Raises VerificationError where it is below `min_agreement` (0..1, needs `data`), CompileError where
-    the model cannot be compiled for the board, UsageError where calibration or other data does not fit it.
+    On `data` (see `read_data`), the share of answers that integers keep of float's is measured before anything is
+    compiled, and recorded in the manifest. Raises VerificationError where it is below `min_agreement` (0..1, needs
+    `data`), CompileError where the model cannot be compiled for the board, UsageError where calibration or other data
+    does not fit it.
     """
     check_options(min_agreement, data is not None)
+    dataset = None if data is None else read_data(data, model)
     stages = stages or Stages()
     target = profile(board) if isinstance(board, str) else board
     calibrated = {"calibrated_on": "synthetic images" if calibration is None else f"{len(calibration)} images"}
     origin = {**(origin or {}), **calibrated}
     # All that build_integer is told besides: being one mapping, none can be missing from the key.
-    options: dict[str, Any] = {"offload": offload}
+    options: dict[str, Any] = {"offload": offload, "pixels": pixels}
 
     def compiled() -> Build:
         with stages.stage("quantize"):
             integer = quantize(model, calibration, stages.progress)
-        if data is None:
+        if dataset is None:
             return build_integer(integer, target, origin, stages, **options)
         with stages.stage("measure accuracy"):
-            accuracy = measured(model, integer, data, stages.progress)
+            accuracy = measured(model, integer, dataset, stages.progress)
         remark = require({"model": {"name": model.name, **origin}, "accuracy": accuracy}, min_agreement)
         built = build_integer(integer, target, origin, stages, **options, accuracy=accuracy)
         return replace(built, notices=(remark,) if remark else ())
@@ -134,12 +141,12 @@ def build(
         return compiled()
     with stages.stage("look in the cache"):
         # What was measured depends on the data too; what is required of it is no part of a bundle.
-        key = build_key(model, calibration, target, origin, {**options, "data": data})
+        key = build_key(model, calibration, target, origin, {**options, "data": dataset})
         entry, damaged = cache.find(key)
         if entry is not None:
             sealed = read_bundle(entry.data)
             remark = require(sealed.manifest, min_agreement)
-            again = partial(quantize, model, calibration)
+            again = partial(_quantized, model, calibration, pixels)
             found = Build(entry.data, sealed.digest, sealed.manifest, again, entry.built, (remark,) if remark else ())
             stages.remark(found.how_made)
             return found
@@ -149,6 +156,11 @@ def build(
     return replace(built, notices=(*built.notices, *filter(None, (damaged, not_kept))))
 
 
+def _quantized(model: Model, calibration: np.ndarray | None, pixels: bool) -> Model:
+    integer = quantize(model, calibration)
+    return with_pixel_input(integer) if pixels else integer
+
+
 def build_integer(
     integer: Model,
     board: str | BoardProfile = "sim",
@@ -156,6 +168,7 @@ def build_integer(
     stages: Stages | None = None,
     offload: str = "all",
     accuracy: Mapping[str, Any] | None = None,
+    pixels: bool = False,
 ) -> Build:
     """Compile an integer Model for a board: see `build`. `accuracy` is the manifest's entry of that name."""
     from edgectl.codegen.cpu import compile_segments, cpu_target
@@ -163,6 +176,7 @@ def build_integer(
     stages = stages or Stages()
     target = profile(board) if isinstance(board, str) else board
     config = target.vta
+    integer = with_pixel_input(integer) if pixels else integer
     with stages.stage("compile for VTA"):
         parts = partition(integer, config, PROGRAM_ACROSS_LAYERS in target.features, offload)
         programs = {

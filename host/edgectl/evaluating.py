@@ -148,7 +148,7 @@ def evaluate(
             forms["board"] = _answers(lambda inputs: opened.infer(inputs).outputs, manifest)
         evaluation = _evaluation(forms, dataset, model, stages)
     with stages.stage("compare layers"):
-        errors = layer_errors(model, integer, dataset.images) if layers else ()
+        errors = layer_errors(model, integer, dataset.images, stages.progress) if layers else ()
     notices = (*prepared.notices, *_differing(evaluation))
     return Report(model.name, _name(data), evaluation, notices, prepared.weights.banner, board, errors)
 
@@ -204,7 +204,7 @@ def evaluate_bundle(
     errors: tuple[LayerError, ...] = ()
     if layers and float_model is not None and integer is not None:
         with stages.stage("compare layers"):
-            errors = layer_errors(float_model, integer, dataset.images)
+            errors = layer_errors(float_model, integer, dataset.images, stages.progress)
     notices += _differing(evaluation)
     name = manifest["model"]["name"]
     return Report(name, _name(data), evaluation, tuple(notices), "", board or SIMULATED, errors)

@@ -12,7 +12,7 @@ where that leaves less than a tenth of the noise, as it does where the quantizer
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,14 +104,27 @@ class _Sums:
         return 10 * math.log10(max(signal / noise, NO_SIGNAL))
 
 
-def layer_errors(float_model: Model, integer_model: Model, images: np.ndarray) -> tuple[LayerError, ...]:
-    """The layers of `integer_model`, the worst SQNR first, on at most IMAGES of the stored `images`."""
+def layer_errors(
+    float_model: Model, integer_model: Model, images: np.ndarray, progress: Callable[[int, int], None] | None = None
+) -> tuple[LayerError, ...]:
+    """The layers of `integer_model`, the worst SQNR first, on at most IMAGES of the stored `images`. `progress(done,
+    total)` counts what is interpreted."""
     images = images[np.unique(np.linspace(0, len(images) - 1, min(len(images), IMAGES)).astype(np.int64))]
     compared = _Compared(float_model, integer_model)
-    in_place = compared.total(list(in_parallel(compared.in_place, images, CHUNK)))
+    done = 0
+
+    def counted(part: dict[str, _Sums]) -> dict[str, _Sums]:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, 2 * -(-len(images) // CHUNK))
+        return part
+
+    in_place = compared.total([counted(part) for part in in_parallel(compared.in_place, images, CHUNK)])
     by_channel = {name for name, sums in in_place.items() if compared.by_channel(name, sums, len(images))}
     units = {name: compared.units(name, sums, by_channel) for name, sums in in_place.items()}
-    alone = compared.total(list(in_parallel(lambda part: compared.alone(part, units), images, CHUNK)))
+    by_itself = in_parallel(lambda part: compared.alone(part, units), images, CHUNK)
+    alone = compared.total([counted(part) for part in by_itself])
     errors = []
     for node in integer_model.nodes:
         name = node.name

@@ -45,6 +45,19 @@ def test_a_notebook(session_board: SimulatedBoard, tmp_path: Path) -> None:
         assert board.deploy(build.data)["digest"] == build.digest
 
 
+def test_accuracy_from_an_iterable() -> None:
+    model, _ = edgectl.load("resnet20_cifar10")
+    generator = np.random.default_rng(4)
+    batches = [(generator.integers(0, 256, (3, 32, 32, 3), np.uint8), np.arange(3)) for _ in range(2)]
+    found = edgectl.measure_agreement(model, edgectl.quantize(model), iter(batches))
+    assert found.images == found.agreement.of == 6 and found.float.top1 is not None and found.float.top1.of == 6
+    report = edgectl.evaluate("resnet20_cifar10", iter(batches))
+    assert report.evaluation.forms["integer"] == found.integer and report.data == "a list_iterator"
+    built = edgectl.build(model, data=(image for images, _ in batches for image in images))
+    assert built.manifest["accuracy"]["agreement"] == found.agreement.value
+    assert built.manifest["accuracy"]["top1_float"] is None
+
+
 def test_the_integer_model_builds_to_the_same_bundle() -> None:
     model, _ = edgectl.load("resnet20_cifar10")
     one = edgectl.build(model)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from edgectl.datasets import as_input, image_preprocessing, read_calibration, read_dataset
+from edgectl.datasets import Data, Dataset, as_input, image_preprocessing, read_calibration, read_data, read_dataset
 from edgectl.errors import UsageError
 from edgectl.graph import Model, Preprocessing
 from edgectl.operators.base import TensorType
@@ -119,3 +121,71 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: str) -> N
         path.write_text("x,y")
     with pytest.raises(UsageError, match=r"cannot read .* as \.npz: .*; make one with numpy\.savez"):
         read_dataset(path)
+
+
+def _taking_images(mean: tuple[float, ...] = (0.5, 0.5, 0.5)) -> Model:
+    how = Preprocessing(0, (4, 6), mean, (0.25,) * len(mean))
+    return Model("net", {"data": TensorType((1, len(mean), 4, 6))}, (), {}, (), how)
+
+
+def test_data_of_every_kind_is_the_same(tmp_path: Path) -> None:
+    model, generator = _taking_images(), np.random.default_rng(0)
+    images, labels = generator.integers(0, 256, (5, 4, 6, 3), np.uint8), np.arange(5)
+    np.savez(tmp_path / "data.npz", x=images, y=labels)
+    folder = tmp_path / "photographs" / "nested"
+    folder.mkdir(parents=True)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number}.png")
+    labelled: list[Data] = [
+        Dataset(images, labels),
+        tmp_path / "data.npz",
+        zip(images, labels, strict=True),
+        [(images[:3], labels[:3]), (images[3:], labels[3:])],
+    ]
+    for data in labelled:
+        found = read_data(data, model, 4)
+        np.testing.assert_array_equal(found.images, images[:4])
+        assert found.labels is not None and found.labels.tolist() == [0, 1, 2, 3]
+    unlabelled: list[Data] = [images, str(tmp_path / "photographs"), iter(images), [images[:2], images[2:]]]
+    for data in unlabelled:
+        found = read_data(data, model)
+        np.testing.assert_array_equal(found.images, images)
+        assert found.labels is None
+
+
+def test_an_endless_iterable_is_read_up_to_the_limit() -> None:
+    endless = (np.full((4, 6, 3), number % 256, np.uint8) for number in itertools.count())
+    assert read_data(endless, _taking_images(), 7).images[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_photographs_in_grey(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 12, 3), 77, np.uint8)).save(tmp_path / "a.png")
+    found = read_data(tmp_path, _taking_images((0.5,)))
+    assert found.images.shape == (1, 4, 6, 1) and (found.images == 77).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "the data is empty"),
+        ([np.zeros((4, 6, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)], "differ in shape or type"),
+        ([np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6, 3), np.float32)], "differ in shape or type"),
+        ([(np.zeros((4, 6, 3), np.uint8), 1), np.zeros((4, 6, 3), np.uint8)], "2 images and 1 labels"),
+        ([(np.zeros((4, 6, 3), np.uint8), 1.5)], "y of the data is float64"),
+        (np.zeros((2, 4, 6, 3)), "x of the data is float64"),
+        (np.zeros((0, 4, 6, 3), np.uint8), "the data has 0 images"),
+    ],
+)
+def test_data_that_is_no_images(data: Data, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_data(data, _taking_images())
+
+
+def test_photographs_need_preprocessing(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="give --mean and --std"):
+        read_data(tmp_path, replace(_taking_images(), preprocessing=None))
+    with pytest.raises(UsageError, match="takes 4 channels, photographs have 3"):
+        read_data(tmp_path, _taking_images((0.5,) * 4))
+    with pytest.raises(UsageError, match="--limit 0 must be at least 1"):
+        read_data(tmp_path, _taking_images(), 0)

@@ -50,7 +50,7 @@ def evaluate(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Answers in float, in int8 and on a board side by side, and the error of each layer.
+    """Accuracy in float, in int8 and on a board, layer by layer.
 
     x is uint8 (N, H, W, C), preprocessed as the model says, or float32 (N, C, H, W), used as it is. Without y, and for
     photographs, only answers and outputs are compared.

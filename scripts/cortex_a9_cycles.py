@@ -42,6 +42,7 @@ from edgectl.operators.integer import (
 )
 from edgectl.operators.layout import Pack, Unpack
 from edgectl.operators.patches import PackPatches
+from edgectl.operators.pixels import LEVELS, QuantizePixels
 from edgectl.operators.planes import JoinPlanes
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
 from edgectl.operators.quantization import Dequantize, Quantize, Requantize
@@ -159,6 +160,10 @@ def models() -> Iterator[Model]:
     yield _chain(image, quantize)
     yield _chain(image, quantize, patches)
     yield _chain(floats, quantize, Pack())
+    pixels, levels = TensorType(image.shape, "uint8"), np.arange(3 * LEVELS, dtype=np.int8).reshape(3, LEVELS)
+    yield _chain(pixels, QuantizePixels(), table=levels)
+    yield _chain(pixels, QuantizePixels(), patches, table=levels)
+    yield _chain(pixels, QuantizePixels(), Pack(), table=levels)
     yield _chain(TensorType(image.shape, "int8"), patches)
     yield _chain(planes, join)
     yield _chain(planes, join, dequantize)

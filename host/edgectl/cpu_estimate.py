@@ -167,7 +167,8 @@ def _before(model: Model, cpu: Processor) -> Iterator[StepEstimate]:
     """Normalising an image, and copying the inputs to where the plan has them."""
     values = sum(prod(declared.shape) for declared in model.inputs.values())
     nbytes = sum(declared.nbytes for declared in model.inputs.values())
-    if model.preprocessing is not None:
+    # Pixels are normalised by a kernel, which counts as such.
+    if model.preprocessing is not None and any(declared.dtype == "float32" for declared in model.inputs.values()):
         yield StepEstimate(
             "normalise the image",
             CPU,

@@ -97,6 +97,8 @@ def golden_sample(
 
 
 def _golden_input(model: Model, name: str, declared: TensorType, generator: np.random.Generator) -> np.ndarray:
+    if declared.dtype == "uint8":
+        return generator.integers(0, 256, declared.shape).astype(np.uint8)
     units = generator.integers(-100, 101, declared.shape)
     if declared.dtype != "float32":
         return units.astype(declared.dtype)

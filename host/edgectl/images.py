@@ -73,10 +73,9 @@ def resized(image: Image.Image, how: Preprocessing) -> Image.Image:
     return scaled.crop((left, top, left + width, top + height))
 
 
-def normalised(pixels: np.ndarray, how: Preprocessing) -> np.ndarray:
-    """uint8 pixels (N, H, W, C) in RGB order -> float32 (N, C, H, W): (pixels / 255 - mean) / std per channel.
+def in_order(pixels: np.ndarray, how: Preprocessing) -> np.ndarray:
+    """uint8 pixels (N, H, W, C) in RGB order -> uint8 (N, C, H, W), channels in the model's order; a view.
 
-    The 256 levels of each channel are computed once and looked up, in a fifth of the instructions on ARM.
     Raises UsageError where the pixels' size or channels are not the model's.
     """
     expected = (*how.crop, len(how.mean))
@@ -84,13 +83,54 @@ def normalised(pixels: np.ndarray, how: Preprocessing) -> np.ndarray:
         shape = ", ".join(map(str, expected))
         raise UsageError(f"pixels are {pixels.dtype}{list(pixels.shape)}, the model needs uint8[N, {shape}]")
     channels = pixels[..., ::-1] if how.channel_order == "BGR" else pixels
+    return channels.transpose(0, 3, 1, 2)
+
+
+def normalised_levels(how: Preprocessing) -> np.ndarray:
+    """float32 (C, 256): (level / 255 - mean) / std of each of a channel's levels."""
     mean, deviation = np.asarray(how.mean, np.float32), np.asarray(how.std, np.float32)
     levels = (np.arange(256, dtype=np.float32)[:, np.newaxis] / np.float32(255) - mean) / deviation
-    result = np.empty((len(pixels), len(how.mean), *how.crop), np.float32)
-    for channel, table in enumerate(np.ascontiguousarray(levels.T)):
+    return np.ascontiguousarray(levels.T)
+
+
+def normalised(pixels: np.ndarray, how: Preprocessing) -> np.ndarray:
+    """uint8 pixels (N, H, W, C) in RGB order -> float32 (N, C, H, W): (pixels / 255 - mean) / std per channel.
+
+    The 256 levels of each channel are computed once and looked up, in a fifth of the instructions on ARM.
+    Raises UsageError where the pixels' size or channels are not the model's.
+    """
+    planes = in_order(pixels, how)
+    result = np.empty(planes.shape, np.float32)
+    for channel, table in enumerate(normalised_levels(how)):
         # No level lies outside the table; "wrap" is the mode in which NumPy looks up fastest.
-        np.take(table, channels[..., channel], out=result[:, channel], mode="wrap")
+        np.take(table, planes[:, channel], out=result[:, channel], mode="wrap")
     return result
+
+
+def pixels_of(images: np.ndarray, how: Preprocessing) -> np.ndarray:
+    """The inverse of `normalised`: float32 (N, C, H, W) -> uint8 (N, C, H, W), channels in the model's order.
+
+    Raises UsageError where a value is none that a pixel becomes.
+    """
+    result = np.empty(images.shape, np.uint8)
+    for channel, levels in enumerate(normalised_levels(how)):
+        order = np.argsort(levels, kind="stable")
+        found = order[np.minimum(np.searchsorted(levels[order], images[:, channel]), len(levels) - 1)]
+        if not np.array_equal(levels[found], images[:, channel]):
+            raise UsageError(
+                "the images are float32 and not 8-bit pixels, normalised as the model says: a bundle compiled with "
+                "--pixels cannot take them; give the images as uint8 (N, H, W, C)"
+            )
+        result[:, channel] = found
+    return result
+
+
+def load_pixels(path: str | os.PathLike[str], how: Preprocessing) -> np.ndarray:
+    """A photograph as the input of a model compiled with pixels=True: resized and cropped, uint8 (1, C, H, W).
+
+    Raises UsageError where it is unreadable.
+    """
+    return np.ascontiguousarray(in_order(_pixels([path], how), how))
 
 
 def load_image(path: str | os.PathLike[str], how: Preprocessing) -> np.ndarray:
@@ -100,8 +140,12 @@ def load_image(path: str | os.PathLike[str], how: Preprocessing) -> np.ndarray:
 
 def load_images(paths: Sequence[str | os.PathLike[str]], how: Preprocessing) -> np.ndarray:
     """Photographs as one batch: float32 (N, C, H, W). Raises UsageError where one is unreadable."""
-    pixels = [_channels(resized(read_pixels(path), how), len(how.mean)) for path in paths]
-    return normalised(np.stack(pixels), how)
+    return normalised(_pixels(paths, how), how)
+
+
+def _pixels(paths: Sequence[str | os.PathLike[str]], how: Preprocessing) -> np.ndarray:
+    """uint8 (N, H, W, C), in RGB order."""
+    return np.stack([_channels(resized(read_pixels(path), how), len(how.mean)) for path in paths])
 
 
 def _channels(image: Image.Image, count: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from edgectl.boards.choosing import Choice, RemoteChoice, choose
 from edgectl.boards.client import BenchReply, Connection, InferenceReply, Progress
 from edgectl.errors import IncompatibleError, UsageError, VerificationError
 from edgectl.graph import Preprocessing
-from edgectl.images import load_image
+from edgectl.images import load_image, load_pixels
 from edgectl.simulated_board import RunningBoard
 from edgectl.tensors import is_tensor_file, read_tensor
 
@@ -40,6 +40,10 @@ class Built(Protocol):
 
 Bundle = Built | bytes | str | os.PathLike[str]
 """A built bundle, its bytes, or its file."""
+
+
+PIXELS = "uint8"
+"""The dtype of an input that takes a decoded image, which the board normalises."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,8 @@ class Board:
         return self.connection.infer(inputs)
 
     def run(self, image: str | os.PathLike[str] | np.ndarray, top: int = 5) -> Prediction:
-        """The live model's best classes for a photograph's file, or for a preprocessed float32 (1, C, H, W) array."""
+        """The live model's best classes for a photograph's file, or for an array (1, C, H, W): preprocessed float32,
+        or uint8 pixels for a bundle compiled with `pixels`."""
         manifest = self.connection.manifest()
         reply = self.infer(model_inputs(manifest, image))
         return Prediction(best_of(reply, manifest, top), reply)
@@ -192,7 +197,7 @@ def open_bundle(bundle: Bundle) -> Built:
 
 def model_inputs(manifest: Mapping[str, Any], image: str | os.PathLike[str] | np.ndarray) -> dict[str, np.ndarray]:
     """The inputs that a model with this manifest takes, from a photograph, a tensor's file (.npy, .npz) or an array; a
-    batch repeats the image.
+    batch repeats the image. A photograph is normalised unless the input is uint8: then the board does that.
 
     Raises UsageError where the image is unreadable or of another shape.
     """
@@ -205,15 +210,27 @@ def model_inputs(manifest: Mapping[str, Any], image: str | os.PathLike[str] | np
     if isinstance(image, np.ndarray):
         array = image
     else:
-        array = read_tensor(image) if is_tensor_file(image) else load_image(image, preprocessing_of(manifest))
+        photograph = load_pixels if spec["dtype"] == PIXELS else load_image
+        array = read_tensor(image) if is_tensor_file(image) else photograph(image, preprocessing_of(manifest))
     if array.shape[1:] != shape[1:] or array.dtype.name != spec["dtype"]:
         raise UsageError(
             f"the image is {array.dtype.name}{list(array.shape)}, the model's input '{spec['name']}' "
-            f"{spec['dtype']}{list(shape)}"
+            f"{spec['dtype']}{list(shape)}{_repair(array.dtype.name, spec['dtype'])}"
         )
     if len(array) != shape[0]:
         array = np.repeat(array[:1], shape[0], axis=0)
     return {spec["name"]: array}
+
+
+def _repair(given: str, wanted: str) -> str:
+    """What to do about a tensor of another dtype."""
+    if given == wanted:
+        return ""
+    if wanted == PIXELS:
+        return "; it was compiled with --pixels: give the decoded image as uint8, not normalised"
+    if given == PIXELS:
+        return "; give the image normalised, or compile the model with --pixels"
+    return f"; convert it: array.astype(numpy.{wanted})"
 
 
 def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:

@@ -23,6 +23,7 @@ from edgectl.operators.integer import (
     IntegerWindowSum,
 )
 from edgectl.operators.pooling import MaxPool
+from edgectl.operators.pixels import QuantizePixels
 from edgectl.operators.quantization import Dequantize, Quantize, Requantize
 from edgectl.operators.shape import Concatenate, Flatten, Reshape
 
@@ -40,7 +41,7 @@ RULES: dict[type[Operator], Rule] = {
     MaxPool: match_max_pool,
     Requantize: match_requantize,
 }
-FOR_THE_CPU = (Quantize, Dequantize, Flatten, Reshape)
+FOR_THE_CPU = (Quantize, QuantizePixels, Dequantize, Flatten, Reshape)
 """Operators on the border between the processors, or that cost nothing: no fallbacks."""
 
 

@@ -1,7 +1,8 @@
 """Patches of an image, packed: for each row of patches, first the pixel rows they cover, then their tiles.
 
 Operators fused in front (Quantize) are computed along whole pixel rows, which vectorises; in the order of a tile's
-lanes it would not. Where patches overlap vertically, they are computed for each row of patches again.
+lanes it would not. Where patches overlap vertically, they are computed for each row of patches again. Look-ups
+(QuantizePixels), which no vector does, are made as the lanes need them.
 """
 
 from __future__ import annotations
@@ -49,13 +50,23 @@ def _schedule(call: Call, schedule: s_tir.Schedule) -> None:
     (rows,) = schedule.get_producers(output)
     outer, blocks, row, column, sample, lane = schedule.get_loops(output)
     schedule.reorder(outer, row, blocks, column, sample, lane)
-    schedule.compute_at(rows, row, preserve_unit_loops=True)
-    _vectorize(schedule, schedule.get_loops(rows)[-1], call.target.vector_bytes)
+    if direct := _reads_pixels(schedule, rows):
+        schedule.compute_inline(rows)
+    else:
+        schedule.compute_at(rows, row, preserve_unit_loops=True)
+        _vectorize(schedule, schedule.get_loops(rows)[-1], call.target.vector_bytes)
     if call.output.shape[1] <= _UNROLLED_BLOCKS:
         schedule.unroll(blocks)
     schedule.unroll(lane)
-    first, last = _inside(call)
-    _partition(schedule, column, (first, last - first, call.output.shape[3] - last))
+    for loop, axis in ((column, 1), (row, 0)) if direct else ((column, 1),):
+        extent = call.output.shape[2 + axis]
+        first, last = _inside(call, axis)
+        _partition(schedule, loop, (first, last - first, extent - last))
+
+
+def _reads_pixels(schedule: s_tir.Schedule, rows: s_tir.schedule.SBlockRV) -> bool:
+    """Whether pixels are looked up in front: scalar loads, which rows of their own would only add to."""
+    return any(region.source.ty.dtype == "uint8" for region in schedule.get(rows).reads)
 
 
 def _vectorize(schedule: s_tir.Schedule, loop: s_tir.schedule.LoopRV, lanes: int) -> None:
@@ -70,13 +81,13 @@ def _vectorize(schedule: s_tir.Schedule, loop: s_tir.schedule.LoopRV, lanes: int
         schedule.vectorize(inner)
 
 
-def _inside(call: Call) -> tuple[int, int]:
-    """The columns of patches [first, last) that lie between the image's left and right edge: they need no test."""
-    operator, columns = _attributes(call), call.output.shape[3]
-    left, step = operator.padding[1], operator.steps[1]
-    first = min(-(-left // step), columns)
-    last = (call.inputs[0].shape[3] + left - operator.patch[1]) // step + 1
-    return first, max(first, min(last, columns))
+def _inside(call: Call, axis: int) -> tuple[int, int]:
+    """The rows (axis 0) or columns (1) of patches [first, last) that lie within the image: they need no test."""
+    operator, count = _attributes(call), call.output.shape[2 + axis]
+    before, step = operator.padding[axis], operator.steps[axis]
+    first = min(-(-before // step), count)
+    last = (call.inputs[0].shape[2 + axis] + before - operator.patch[axis]) // step + 1
+    return first, max(first, min(last, count))
 
 
 def _partition(

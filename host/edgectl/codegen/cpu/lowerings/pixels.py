@@ -1,0 +1,44 @@
+"""Pixels looked up in a table: scalar loads, for NEON and SSE have no vector of look-ups in 256 entries."""
+
+from __future__ import annotations
+
+from tvm import s_tir
+
+from edgectl.codegen.cpu.lowering import (
+    OUTPUT,
+    Arrays,
+    Call,
+    Expression,
+    Lowering,
+    Pattern,
+    Reader,
+    require_parameters,
+    wide,
+)
+from edgectl.operators.pixels import QuantizePixels
+
+_UNROLLED = 16
+"""Look-ups in a row, so that a load's latency is spent on the others."""
+
+
+def _look_up(call: Call, x: Reader, table: Reader) -> Reader:
+    def read(n: Expression, c: Expression, h: Expression, w: Expression) -> Expression:
+        return table(c, wide(x(n, c, h, w)))
+
+    return read
+
+
+def _table(call: Call, arrays: Arrays) -> Arrays:
+    require_parameters(call, arrays, (1,))
+    return arrays
+
+
+def _schedule(call: Call, schedule: s_tir.Schedule) -> None:
+    n, c, h, w = schedule.get_loops(schedule.get_sblock(OUTPUT))
+    extent = call.output.shape[3]
+    if extent % _UNROLLED == 0:
+        _, inner = schedule.split(w, [None, _UNROLLED])
+        schedule.unroll(inner)
+
+
+LOWERINGS = {QuantizePixels: Lowering(Pattern.INJECTIVE, _look_up, _table, _schedule)}

@@ -113,6 +113,6 @@ def compile_source(
         dataset = None if data is None else read_data(data, prepared.model)
         if dataset is not None:
             check_fit(dataset, prepared.model, prepared.model.types()[prepared.model.outputs[0]].shape)
-    options = (source.offload, dataset, min_agreement)
+    options = (source.offload, dataset, min_agreement, source.pixels)
     built = build(prepared.model, board, calibration, prepared.origin, stages, cache, *options)
     return built, replace(prepared, notices=(*prepared.notices, *built.notices))

@@ -26,7 +26,7 @@ class Source:
     """A model as named on the command line. `name` is a zoo name or a checkpoint's prefix; `shape` (C, H, W),
     (N, C, H, W) or (features) is needed where a checkpoint records none; `mean` and `std` override preprocessing's.
 
-    `calibration` is a folder of photographs or an .npz file; empty: synthetic images. `offload`: see `build`.
+    `calibration` is a folder of photographs or an .npz file; empty: synthetic images. `offload`, `pixels`: see `build`.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Source:
     batch: int = 1
     seed: int = 0
     offload: str = "all"
+    pixels: bool = False
 
 
 def is_bundle(model: str) -> bool:

@@ -38,6 +38,9 @@ OffloadOption = Annotated[
         "--offload", help="What VTA computes: all it can, or reference: convolutions but the first, as others did."
     ),
 ]
+PixelsOption = Annotated[
+    bool, typer.Option("--pixels", help="The input is the decoded image, uint8, which the board normalises.")
+]
 DataOption = Annotated[
     str,
     typer.Option("--data", help="Measure accuracy before on these images: an .npz file, or a folder of photographs."),
@@ -100,6 +103,7 @@ def source_of(
     batch: int = 1,
     seed: int = 0,
     offload: str = "all",
+    pixels: bool = False,
 ) -> Source:
     """The options together as a Source. Raises UsageError."""
     from edgectl.codegen.offload import OFFLOADS
@@ -118,6 +122,7 @@ def source_of(
         batch,
         seed,
         offload,
+        pixels,
     )
 
 
@@ -140,5 +145,5 @@ def refuse_without_model(**options: Any) -> None:
 
 def _given(options: dict[str, Any]) -> str:
     """The names of options that are not at their defaults."""
-    defaults = {"weights": ("auto",), "batch": (0, 1), "seed": (0,), "offload": ("all",)}
+    defaults = {"weights": ("auto",), "batch": (0, 1), "seed": (0,), "offload": ("all",), "pixels": (False,)}
     return ", ".join(f"--{name}" for name, value in options.items() if value not in defaults.get(name, ("",)))

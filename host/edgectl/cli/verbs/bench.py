@@ -14,6 +14,7 @@ from edgectl.cli.options import (
     MeanOption,
     NoCacheOption,
     OffloadOption,
+    PixelsOption,
     SeedOption,
     ShapeOption,
     StdOption,
@@ -40,6 +41,7 @@ def bench(
     seed: SeedOption = 0,
     top: TopOption = 5,
     offload: OffloadOption = "all",
+    pixels: PixelsOption = False,
     no_cache: NoCacheOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -64,6 +66,7 @@ def bench(
         "std": std,
         "seed": seed,
         "offload": offload,
+        "pixels": pixels,
     }
     with stages() as progress:
         if model:

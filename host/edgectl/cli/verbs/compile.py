@@ -18,6 +18,7 @@ from edgectl.cli.options import (
     ModelArgument,
     NoCacheOption,
     OffloadOption,
+    PixelsOption,
     SeedOption,
     ShapeOption,
     StdOption,
@@ -41,6 +42,7 @@ def compile(
     seed: SeedOption = 0,
     report: Annotated[str, typer.Option("--report", help="Also write `edgectl report`'s page to this file.")] = "",
     offload: OffloadOption = "all",
+    pixels: PixelsOption = False,
     data: DataOption = "",
     min_agreement: MinAgreementOption = None,
     no_cache: NoCacheOption = False,
@@ -70,7 +72,7 @@ def compile(
         raise UsageError(f"--output {output} is a folder; give the path of a file")
     if report and Path(report).is_dir():
         raise UsageError(f"--report {report} is a folder; give the path of a file")
-    source = source_of(model, weights, calibration, shape, mean, std, labels, batch, seed, offload)
+    source = source_of(model, weights, calibration, shape, mean, std, labels, batch, seed, offload, pixels)
     with terminal.stages() as progress:
         cache = cache_unless(no_cache)
         build, prepared = compile_source(source, kind, progress, cache, data or None, min_agreement)

@@ -15,6 +15,7 @@ from edgectl.cli.options import (
     ModelArgument,
     NoCacheOption,
     OffloadOption,
+    PixelsOption,
     SeedOption,
     ShapeOption,
     StdOption,
@@ -41,6 +42,7 @@ def deploy(
     data: DataOption = "",
     min_agreement: MinAgreementOption = None,
     offload: OffloadOption = "all",
+    pixels: PixelsOption = False,
     no_cache: NoCacheOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -67,6 +69,7 @@ def deploy(
         batch=batch,
         seed=seed,
         offload=offload,
+        pixels=pixels,
     )
     with stages() as progress:
         measurement = deploy_model(

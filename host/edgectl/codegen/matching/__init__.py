@@ -22,8 +22,8 @@ from edgectl.operators.integer import (
     IntegerPoolSum,
     IntegerWindowSum,
 )
-from edgectl.operators.pooling import MaxPool
 from edgectl.operators.pixels import QuantizePixels
+from edgectl.operators.pooling import MaxPool
 from edgectl.operators.quantization import Dequantize, Quantize, Requantize
 from edgectl.operators.shape import Concatenate, Flatten, Reshape
 

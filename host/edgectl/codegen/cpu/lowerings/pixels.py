@@ -34,10 +34,9 @@ def _table(call: Call, arrays: Arrays) -> Arrays:
 
 
 def _schedule(call: Call, schedule: s_tir.Schedule) -> None:
-    n, c, h, w = schedule.get_loops(schedule.get_sblock(OUTPUT))
-    extent = call.output.shape[3]
-    if extent % _UNROLLED == 0:
-        _, inner = schedule.split(w, [None, _UNROLLED])
+    columns = schedule.get_loops(schedule.get_sblock(OUTPUT))[-1]
+    if call.output.shape[3] % _UNROLLED == 0:
+        _, inner = schedule.split(columns, [None, _UNROLLED])
         schedule.unroll(inner)
 
 

@@ -18,14 +18,16 @@ from edge_agent.devices import open_accelerator
 from edge_agent.errors import AgentError
 from edge_agent.runtime.executor import Runtime
 from edgectl.accuracy import CONFIDENCE, Answers, Form, answers_of, check_fit, compare, outputs_of
-from edgectl.boards.board import Board, preprocessing_of
+from edgectl.boards.board import PIXELS, Board, preprocessing_of
 from edgectl.building import build_integer
 from edgectl.datasets import Data, Dataset, read_data
 from edgectl.errors import EdgectlError, IncompatibleError
 from edgectl.graph import Model
+from edgectl.images import pixels_of
 from edgectl.interpreter import interpret
 from edgectl.layer_errors import LayerError, layer_errors
 from edgectl.operators.base import TensorType
+from edgectl.pixels import with_pixel_input
 from edgectl.quantization.folding import fold_batch_norm
 from edgectl.quantization.quantizer import quantize
 from edgectl.sources import Source, is_bundle, parameters_digest, prepare
@@ -253,9 +255,11 @@ def _answers(infer: Infer, manifest: Mapping[str, Any]) -> Answers:
     """Any number of images through what takes one batch after another, from any thread."""
     (spec,) = manifest["inputs"]
     batch, output = spec["shape"][0], manifest["outputs"][0]["name"]
+    pixels = preprocessing_of(manifest) if spec["dtype"] == PIXELS else None
     lock = threading.Lock()
 
     def answers(x: np.ndarray) -> np.ndarray:
+        x = x if pixels is None else pixels_of(x, pixels)
         padded = np.concatenate([x, np.repeat(x[-1:], -len(x) % batch, axis=0)])
         with lock:
             parts = [infer({spec["name"]: padded[i : i + batch]})[output] for i in range(0, len(padded), batch)]
@@ -265,9 +269,9 @@ def _answers(infer: Infer, manifest: Mapping[str, Any]) -> Answers:
 
 
 def _input_model(bundle: Bundle) -> Model:
-    """A model with the bundle's input and preprocessing, and no layers."""
+    """A model with the bundle's preprocessing and its input in floating point, and no layers."""
     manifest = bundle.manifest
-    inputs = {spec["name"]: TensorType(tuple(spec["shape"]), spec["dtype"]) for spec in manifest["inputs"]}
+    inputs = {spec["name"]: TensorType(tuple(spec["shape"])) for spec in manifest["inputs"]}
     how = preprocessing_of(manifest) if manifest["preprocessing"] else None
     return Model(manifest["model"]["name"], inputs, (), {}, (), how)
 
@@ -293,7 +297,8 @@ def _integer_again(model: Model, bundle: Bundle) -> Model | None:
     if bundle.manifest["model"].get("calibrated_on") != "synthetic images":
         return None
     integer, golden = quantize(model), bundle.manifest["golden"]
-    outputs = interpret(integer, {name: bundle.array(member) for name, member in golden["inputs"].items()})
+    sealed = with_pixel_input(integer) if bundle.manifest["inputs"][0]["dtype"] == PIXELS else integer
+    outputs = interpret(sealed, {name: bundle.array(member) for name, member in golden["inputs"].items()})
     same = all(
         np.allclose(outputs[name], bundle.array(entry["member"]), entry["rtol"], entry["atol"])
         for name, entry in golden["outputs"].items()

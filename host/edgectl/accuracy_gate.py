@@ -82,8 +82,8 @@ def _refusal(
     entry: Mapping[str, Any], accuracy: Accuracy, minimum: float, source: str, model: Mapping[str, Any]
 ) -> str:
     lines = [
-        f"{model['name']} in int8 gives {percent(accuracy.agreement)} of float's answers; --min-agreement {minimum:g} "
-        f"asks for {percent(minimum)}: not deployed",
+        f"{model['name']} in int8 gives {percent(accuracy.agreement)} of float's answers,"
+        f" --min-agreement {minimum:g} asks for {percent(minimum)}: not deployed",
         f"  measured on {accuracy.images:,} images, 95 % interval {100 * accuracy.low:.2f} to {percent(accuracy.high)}",
     ]
     if accuracy.top1_float is not None and accuracy.top1_integer is not None:
@@ -101,9 +101,10 @@ def _refusal(
     calibrated = model.get("calibrated_on", "synthetic images")
     better = "some dozens of real images" if calibrated == "synthetic images" else "more images, or more typical ones"
     lines += [
-        f"try --calibration DIR|FILE.npz with {better} (now calibrated on: {calibrated})",
-        f"    edgectl evaluate {source} --data FILE.npz --layers 100, to see every layer",
-        "    a lower --min-agreement",
+        f"it was calibrated on {calibrated}; try",
+        f"  --calibration DIR|FILE.npz with {better}",
+        f"  edgectl evaluate {source} --data FILE.npz --layers 100",
+        "  a lower --min-agreement",
     ]
     return "\n".join(lines)
 

@@ -247,6 +247,16 @@ def test_another_model_is_compiled(cache: BuildCache) -> None:
     assert len(list(cache.folder.iterdir())) == 5
 
 
+def test_a_bundle_that_takes_pixels_is_another(cache: BuildCache) -> None:
+    how = Preprocessing(16, (16, 16), (0.5,) * 3, (0.25,) * 3)
+    photographic = replace(model(), preprocessing=how)
+    floats = build(photographic, cache=cache)
+    first, second = (build(photographic, cache=cache, pixels=True) for _ in range(2))
+    assert not first.cached and first.digest != floats.digest
+    assert second.cached and second.data == first.data
+    assert content_digest(second.integer_model) == content_digest(first.integer_model)
+
+
 def test_a_damaged_entry_is_compiled_again(cache: BuildCache) -> None:
     first = build(model(), cache=cache)
     path = only_entry(cache)

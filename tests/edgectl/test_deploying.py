@@ -13,7 +13,7 @@ from edgectl.building import build
 from edgectl.deploying import compile_source, deploy
 from edgectl.errors import EdgectlError, IncompatibleError, UsageError, VerificationError
 from edgectl.graph import Preprocessing
-from edgectl.images import DEFAULT_IMAGE, load_image
+from edgectl.images import DEFAULT_IMAGE, load_image, load_pixels
 from edgectl.operators.shape import Flatten
 from edgectl.simulated_board import SimulatedBoard
 from edgectl.sources import Source
@@ -75,6 +75,28 @@ def test_a_tensor_in_a_file(session_board: SimulatedBoard, tmp_path: Path) -> No
     np.save(tmp_path / "cat.npy", load_image(DEFAULT_IMAGE, how))
     measurement = deploy(DEMO, image=tmp_path / "cat.npy", repeat=1)
     assert measurement.prediction.top[0].label == "cat"
+
+
+def test_a_bundle_that_takes_pixels(own_board: SimulatedBoard, tmp_path: Path) -> None:
+    """A photograph, its pixels and repeated inference; the scores are those of the bundle that takes floats."""
+    floats = deploy(DEMO, repeat=1).prediction.reply.outputs
+    how = Preprocessing(32, (32, 32), (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+    np.save(tmp_path / "cat.npy", load_pixels(DEFAULT_IMAGE, how))
+    np.save(tmp_path / "float.npy", load_image(DEFAULT_IMAGE, how))
+    for image in (None, tmp_path / "cat.npy"):
+        measurement = deploy(Source(DEMO, pixels=True), image=image, repeat=1)
+        assert measurement.manifest["inputs"] == [{"name": "data", "shape": [1, 3, 32, 32], "dtype": "uint8"}]
+        for name, scores in measurement.prediction.reply.outputs.items():
+            np.testing.assert_array_equal(scores, floats[name])
+        assert measurement.prediction.top[0].label == "cat"
+    with Board(start=False) as board:
+        assert board.run(DEFAULT_IMAGE).top == measurement.prediction.top
+        assert len(board.bench(2, 3, DEFAULT_IMAGE).means) == 3 == len(board.bench(2, 3).means)
+        with pytest.raises(UsageError, match="compiled with --pixels: give the decoded image as uint8"):
+            board.run(tmp_path / "float.npy")
+        with pytest.raises(UsageError, match=r"'data' is float32\[1, 3, 32, 32\], the model takes uint8"):
+            board.infer({"data": load_image(DEFAULT_IMAGE, how)})
+        assert board.status()["live"]["inputs"][0]["dtype"] == "uint8"
 
 
 def test_a_bad_image_is_found_before_the_work(own_board: SimulatedBoard, tmp_path: Path) -> None:

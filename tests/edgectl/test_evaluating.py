@@ -79,6 +79,20 @@ def test_a_bundle_has_the_accuracy_of_its_model(data: Path, tmp_path: Path, batc
     assert by_bundle.layers == by_model.layers and len(by_model.layers) > 20 and by_bundle.notices == ()
 
 
+def test_a_bundle_that_takes_pixels_has_the_accuracy_of_its_model(data: Path, tmp_path: Path) -> None:
+    built, _ = compile_source(replace(DEMO, pixels=True, batch=2), "sim", Stages())
+    path = tmp_path / "pixels.bundle"
+    path.write_bytes(built.data)
+    by_bundle, by_model = evaluate_bundle(path, data), evaluate(DEMO, data)
+    assert by_bundle.evaluation.forms["integer"] == by_model.evaluation.forms["integer"]
+    assert by_bundle.evaluation.forms["board"].equal == Proportion(37, 37)
+    assert by_bundle.evaluation.forms["board"].agreement == by_model.evaluation.forms["integer"].agreement
+    assert by_bundle.layers == by_model.layers and by_bundle.notices == ()
+    np.savez(tmp_path / "float.npz", x=np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32))
+    with pytest.raises(UsageError, match=r"not 8-bit pixels, normalised .* give the images as uint8 \(N, H, W, C\)"):
+        evaluate_bundle(path, tmp_path / "float.npz")
+
+
 def test_top5_and_a_board_beside_float(data: Path) -> None:
     report = evaluate(DEMO, data, 20, board="sim")
     forms = report.evaluation.forms

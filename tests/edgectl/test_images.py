@@ -11,7 +11,17 @@ from PIL import Image
 
 from edgectl.errors import UsageError
 from edgectl.graph import Preprocessing
-from edgectl.images import DEFAULT_IMAGE, load_image, load_images, normalised, read_pixels, resized
+from edgectl.images import (
+    DEFAULT_IMAGE,
+    in_order,
+    load_image,
+    load_images,
+    load_pixels,
+    normalised,
+    pixels_of,
+    read_pixels,
+    resized,
+)
 
 HOW = Preprocessing(8, (6, 6), (0.5, 0.25, 0.0), (0.5, 0.25, 1.0))
 
@@ -176,3 +186,29 @@ def test_a_strip_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, np.zeros((1, 60_000, 3), np.uint8))
     with pytest.raises(UsageError, match="60000 x 1 pixels is too long"):
         load_image(path, replace(HOW, resize=256, crop=(224, 224)))
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_pixels_are_what_is_normalised(tmp_path: Path, order: str) -> None:
+    path = saved(tmp_path, np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8))
+    how = replace(HOW, channel_order=order)
+    pixels, image = load_pixels(path, how), load_image(path, how)
+    assert (pixels.shape, pixels.dtype) == ((1, 3, 6, 6), np.uint8) and pixels.flags.c_contiguous
+    np.testing.assert_allclose(image[0, 0], pixels[0, 0] / 127.5 - 1, atol=1e-6)
+    plain = np.full((1, 6, 6, 3), (255, 0, 51), np.uint8)
+    assert in_order(plain, how)[0, :, 2, 2].tolist() == ([255, 0, 51] if order == "RGB" else [51, 0, 255])
+
+
+def test_pixels_are_recovered_from_what_they_became() -> None:
+    """Also where the deviation is negative, which turns the order of levels around."""
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 6, 6, 3), np.uint8)
+    for how in (HOW, replace(HOW, channel_order="BGR"), replace(HOW, std=(-0.2, 0.21, 0.22))):
+        np.testing.assert_array_equal(pixels_of(normalised(pixels, how), how), in_order(pixels, how))
+
+
+@pytest.mark.parametrize("value", [1e-3, 5.0, -5.0])
+def test_values_that_no_pixel_becomes_are_refused(value: float) -> None:
+    images = normalised(np.zeros((1, 6, 6, 3), np.uint8), HOW)
+    images[0, 1, 2, 3] = value
+    with pytest.raises(UsageError, match="not 8-bit pixels, normalised as the model says"):
+        pixels_of(images, HOW)

@@ -107,6 +107,20 @@ def module(remote: Any, bundle: str) -> dict[str, Any]:
     }
 
 
+def pixels(remote: Any, bundle: str) -> dict[str, Any]:
+    remote.upload(bundle, "pixels.bundle")
+    loaded = remote.load_module("pixels.bundle")
+    image = (np.arange(3 * 32 * 32) * 7 % 256).reshape(1, 3, 32, 32)
+    loaded["set_input"]("data", tvm.runtime.tensor(image.astype("uint8"), remote.cpu(0)))
+    loaded["run"]()
+    floats = tvm.runtime.tensor(image.astype("float32"), remote.cpu(0))
+    return {
+        "image": image.tolist(),
+        "output": loaded["get_output"](0).numpy().tolist(),
+        "floats": _error(lambda: loaded["set_input"]("data", floats)),
+    }
+
+
 def main() -> None:
     scenario, host, port, key, bundle = sys.argv[1:]
     if scenario == "tracker":
@@ -123,7 +137,8 @@ def main() -> None:
         found = {"error": _error(lambda: remote.get_function("edge.echo"))}
     else:
         remote = rpc.connect(host, int(port), key)
-        found = {"files": files, "arguments": arguments, "tensors": tensors, "module": module}[scenario](remote, bundle)
+        scenarios = {"files": files, "arguments": arguments, "tensors": tensors, "module": module, "pixels": pixels}
+        found = scenarios[scenario](remote, bundle)
     print(json.dumps(found))
 
 

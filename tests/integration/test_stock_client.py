@@ -9,9 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from edgectl.deploying import compile_source
+from edgectl.interpreter import interpret
 from edgectl.simulated_board import SimulatedBoard
+from edgectl.sources import Source
+from edgectl.stages import Stages
 from tests.edge_agent.bundles import identity_bundle
 from tests.edge_agent.fakes import COUNTERS, KEY, Board, board, bundle_bytes
 
@@ -92,6 +97,21 @@ def test_an_agents_process_serves_both_clients(tmp_path: Path) -> None:
             assert connection.status()["live"]["digest"] == digest
         finally:
             simulated.stop()
+
+
+def test_pixels_are_an_input(tmp_path: Path) -> None:
+    built, _ = compile_source(Source("resnet20_cifar10", pixels=True), "sim", Stages())
+    path = tmp_path / "pixels.bundle"
+    path.write_bytes(built.data)
+    simulated = SimulatedBoard(directory=tmp_path / "state")
+    with simulated.started_here() as running:
+        try:
+            found = run_client("pixels", running.address, running.state.key, path)
+        finally:
+            simulated.stop()
+    (expected,) = interpret(built.integer_model, {"data": np.array(found["image"], np.uint8)}).values()
+    np.testing.assert_allclose(found["output"], expected, rtol=1e-5, atol=1e-6)
+    assert "uint8" in found["floats"] and "float32" in found["floats"]
 
 
 def test_a_wrong_key_is_refused(agent: Board, bundle: Path) -> None:

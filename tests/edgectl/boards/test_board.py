@@ -54,6 +54,28 @@ def test_a_batch_repeats_the_image() -> None:
     np.testing.assert_array_equal(inputs, np.repeat(expected, 3, axis=0))
 
 
+def pixel_manifest(batch: int = 1) -> dict[str, Any]:
+    return manifest(inputs=[{"name": "data", "shape": [batch, 3, 32, 32], "dtype": "uint8"}])
+
+
+def test_a_photograph_for_an_input_of_pixels_is_not_normalised() -> None:
+    inputs = model_inputs(pixel_manifest(batch=2), DEFAULT_IMAGE)["data"]
+    assert inputs.shape == (2, 3, 32, 32) and inputs.dtype == np.uint8
+    floats = model_inputs(manifest(batch=2), DEFAULT_IMAGE)["data"]
+    np.testing.assert_allclose((inputs / 255 - 0.5) / 0.25, floats, atol=1e-6)
+
+
+def test_a_tensor_of_another_dtype_is_refused_with_the_repair() -> None:
+    pixels, floats = np.zeros((1, 3, 32, 32), np.uint8), np.zeros((1, 3, 32, 32), np.float32)
+    np.testing.assert_array_equal(model_inputs(pixel_manifest(), pixels)["data"], pixels)
+    with pytest.raises(UsageError, match=r"float32\[1, 3, 32, 32\], the model's input 'data' uint8.* not normalised"):
+        model_inputs(pixel_manifest(), floats)
+    with pytest.raises(UsageError, match="give the image normalised, or compile the model with --pixels"):
+        model_inputs(manifest(), pixels)
+    with pytest.raises(UsageError, match=r"convert it: array.astype\(numpy.float32\)"):
+        model_inputs(manifest(), floats.astype(np.float64))
+
+
 def test_an_array_is_used_as_it_is() -> None:
     array = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
     np.testing.assert_array_equal(model_inputs(manifest(batch=2), array)["data"], array)

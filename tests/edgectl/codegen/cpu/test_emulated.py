@@ -18,11 +18,13 @@ from edge_agent.runtime.plan import Buffer
 from edgectl.codegen.cpu import TARGETS, CpuCode, CpuTarget, compile_segments, compiler, link
 from edgectl.graph import Model
 from edgectl.interpreter import interpret
+from edgectl.operators.base import TensorType
 from edgectl.operators.patches import PackPatches
 from edgectl.operators.planes import JoinPlanes
 from edgectl.operators.quantization import Dequantize, Quantize
 from tests.edgectl.codegen.cpu.test_compiler import back, front, residual_network
 from tests.edgectl.codegen.cpu.test_layout_operators import chain
+from tests.edgectl.codegen.cpu.test_pixels import looked_up
 
 EMULATORS = {"armv7": "qemu-arm", "aarch64": "qemu-aarch64"}
 MUSL = {"armv7": "arm-linux-musleabihf", "aarch64": "aarch64-linux-musl"}
@@ -36,6 +38,7 @@ MODELS = (
         Quantize((40.0, 41.0, 42.0), (0.1, 0.2, 0.3)),
         PackPatches(1, 16, patch=(2, 2), steps=(2, 2), padding=(4, 3), grid=(35, 33)),
     ),
+    looked_up(TensorType((1, 3, 64, 60), "uint8"), PackPatches(1, 16, (2, 2), (2, 2), (4, 3), (35, 33))),
     chain(np.zeros((4, 1, 2, 1, 1, 1, 16), np.int8), JoinPlanes(20, flat=True), Dequantize(0.37)),
 )
 
@@ -158,7 +161,7 @@ def test_kernels_compute_the_same_on_arm(
     inputs = {
         name: random.normal(0, 2, t.shape).astype(np.float32)
         if t.dtype == "float32"
-        else random.integers(-128, 128, t.shape).astype(np.int8)
+        else random.integers(-128, 128, t.shape).astype(t.dtype)
         for name, t in model.inputs.items()
     }
     expected, actual = interpret(model, inputs), emulate(model, inputs, TARGETS[target], tmp_path, monkeypatch)

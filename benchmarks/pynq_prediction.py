@@ -3,8 +3,8 @@
     python benchmarks/pynq_prediction.py [NAME ...] [--offload all|reference] [--pixels] [--seed N] [--steps] [--json]
 
 From a decoded image to the best classes: the image normalised, quantized and packed by the board's CPU (with --pixels
-in one kernel), VTA's programs, the scores. Nothing here is measured on a board. Weights are seeded random ones: times do
-not depend on them, but for how many bias blocks a convolution needs.
+in one kernel), VTA's programs, the scores. Nothing here is measured on a board. Weights are seeded random ones: times
+do not depend on them, but for how many bias blocks a convolution needs.
 """
 
 from __future__ import annotations

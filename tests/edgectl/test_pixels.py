@@ -12,6 +12,7 @@ from edge_agent.bundle import read_bundle
 from edge_agent.devices import open_accelerator
 from edge_agent.runtime.executor import Runtime
 from edgectl.building import build
+from edgectl.codegen.offload import OFFLOADS
 from edgectl.errors import UsageError
 from edgectl.graph import Model, Node, Preprocessing
 from edgectl.images import in_order, normalised
@@ -45,18 +46,21 @@ def test_answers_are_equal_to_the_bit(name: str) -> None:
     assert len({values.tobytes() for values in found[integer.outputs[0]]}) == len(PHOTOGRAPHS)
 
 
-def test_the_bundle_takes_pixels_and_gives_the_float_bundles_answers() -> None:
+@pytest.mark.parametrize("name", ["residual", "pre_activation"])
+@pytest.mark.parametrize("offload", OFFLOADS)
+def test_the_bundle_takes_pixels_and_gives_the_float_bundles_answers(name: str, offload: str) -> None:
     answers = []
     for pixels in (False, True):
-        built = build(network("residual"), "sim", pixels=pixels)
+        built = build(network(name).with_batch(2), "sim", offload=offload, pixels=pixels)
         (spec,) = built.manifest["inputs"]
         assert spec["dtype"] == ("uint8" if pixels else "float32")
         board = profile("sim")
         loaded = Runtime(open_accelerator(board.accelerator, board)).load(read_bundle(built.data))
         try:
             loaded.self_test()
-            image = in_order(PHOTOGRAPHS[:1], HOW) if pixels else normalised(PHOTOGRAPHS[:1], HOW)
-            answers.append(loaded.infer({"data": np.ascontiguousarray(image)}).outputs["fc"].copy())
+            image = in_order(PHOTOGRAPHS[:2], HOW) if pixels else normalised(PHOTOGRAPHS[:2], HOW)
+            (scores,) = loaded.infer({"data": np.ascontiguousarray(image)}).outputs.values()
+            answers.append(scores.copy())
         finally:
             loaded.close()
     np.testing.assert_array_equal(*answers)

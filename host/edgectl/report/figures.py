@@ -169,7 +169,8 @@ class Run:
 class Figures:
     """Everything that the report shows. `runs`, `layers` and, one for each run, `outside` are in order of execution.
 
-    `predicted` is the manifest's: it has the whole inference, unless an older edgectl wrote it.
+    `predicted` is the manifest's: it has the whole inference, unless an older edgectl wrote it. `inputs` are names and
+    types, for people.
     """
 
     model: str
@@ -183,6 +184,7 @@ class Figures:
     cpu_kernels: int
     fallbacks: tuple[tuple[str, str], ...]
     predicted: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
 
     @property
     def cycles(self) -> int:
@@ -202,6 +204,7 @@ class Figures:
         return {
             "model": self.model,
             "digest": self.digest,
+            "inputs": list(self.inputs),
             "board": self.board.name,
             "config": self.board.config,
             "bus_bytes": bus,
@@ -280,6 +283,7 @@ def figures_of(bundle: Bundle) -> Figures:
         cpu_kernels=sum(isinstance(step, KernelStep) for step in steps),
         fallbacks=tuple((entry["layer"], entry["reason"]) for entry in manifest["layers"]["cpu"]),
         predicted=manifest["predicted"],
+        inputs=tuple(f"{spec['name']} {spec['dtype']}{spec['shape']}" for spec in manifest["inputs"]),
     )
 
 

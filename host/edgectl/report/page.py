@@ -57,6 +57,7 @@ def _header(figures: Figures) -> str:
         f"{board.description} ({board.name}), VTA {board.config} at {board.clock_hz / 1e6:g} MHz",
         f"{board.bus_bytes} bytes of bus per cycle",
         f"{len(figures.layers)} layers in {len(figures.runs)} program{'s' * (len(figures.runs) != 1)}",
+        *(f"input {name}" for name in figures.inputs),
         f"bundle {figures.digest[:12]}, edgectl {VERSION}",
     )
     warning = (

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.bundle import Bundle
+from edge_agent.bundle import Bundle, read_bundle
+from edgectl.building import build
 from edgectl.decisions import in_words
 from edgectl.errors import EdgectlError
+from edgectl.graph import Preprocessing
 from edgectl.report.figures import Figures, figures_of
 from edgectl.report.markup import digits
 from edgectl.report.page import excess, page, write_page
+from tests.edgectl.quantization.networks import NETWORKS
 from tests.edgectl.report import handmade
 
 VOID = {"meta"}
@@ -106,6 +109,14 @@ def test_the_page_has_the_whole_inference(figures: Figures) -> None:
     assert f"on pynq: {digits(predicted['total_seconds'] * 1e3)} ms, of it VTA" in document
     old = {name: predicted[name] for name in ("vta_cycles", "clock_hz", "vta_seconds")}
     assert "The whole inference" not in page(replace(figures, predicted=old))
+
+
+def test_the_page_has_the_inputs_dtype(figures: Figures) -> None:
+    assert "input data float32[1, 3, 16, 16]" in page(figures)
+    assert figures.as_dict()["inputs"] == ["data float32[1, 3, 16, 16]"]
+    how = Preprocessing(16, (16, 16), (0.5,) * 3, (0.25,) * 3)
+    built = build(replace(NETWORKS["residual"](), preprocessing=how), pixels=True)
+    assert "input data uint8[1, 3, 16, 16]" in page(figures_of(read_bundle(built.data)))
 
 
 def test_the_page_needs_nothing_else(figures: Figures) -> None:

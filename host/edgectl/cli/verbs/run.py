@@ -24,7 +24,7 @@ def run(
     """
     from dataclasses import asdict
 
-    from edgectl.boards.board import Board
+    from edgectl.boards.board import PIXELS, Board
     from edgectl.cli.report import show_top
     from edgectl.cli.terminal import banner, milliseconds, output, print_json
     from edgectl.images import DEFAULT_IMAGE
@@ -56,7 +56,8 @@ def run(
         f"{milliseconds(reply.vta_seconds * 1e3 / batch)}[/dim]"
     )
     if how := manifest["preprocessing"]:
+        where = "normalised on the board: " if manifest["inputs"][0]["dtype"] == PIXELS else ""
         console.print(
             f"[dim]input: short side {how['resize']}, crop {how['crop'][0]}x{how['crop'][1]}, {how['channel_order']}, "
-            f"mean {tuple(how['mean'])}, std {tuple(how['std'])}[/dim]"
+            f"{where}mean {tuple(how['mean'])}, std {tuple(how['std'])}[/dim]"
         )

@@ -1,4 +1,7 @@
-"""What layers compute, from their definition alone: NumPy on packed tensors, without tiles or instructions."""
+"""What layers compute, from their definition alone: NumPy on packed tensors, without tiles or instructions.
+
+Whole blocks are computed, whatever is in the lanes that fill up the last one.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +25,19 @@ def evaluate(layers: Sequence[Layer], inputs: Mapping[str, np.ndarray], config: 
         x = _read(memory, layer.x, config).astype(np.float64)
         weight = _unpacked_weight(layer, config)
         total = convolve(x, weight, layer.strides, layer.padding, layer.dilation, layer.groups).astype(np.int32)
-        total = total[:, : layer.out.channels] + layer.bias.reshape(1, -1, 1, 1)
+        # Lanes that fill up the last block have no bias, hence no rounding either.
+        bias = np.pad(layer.rounded_bias, (0, total.shape[1] - len(layer.bias))).astype(np.int32).reshape(1, -1, 1, 1)
         if layer.residual is not None:
-            residual = _read(memory, layer.residual, config)[:, : layer.out.channels]
-            shifted = rounding_shift(residual.astype(np.int32), -layer.residual_shift)
+            residual = _read(memory, layer.residual, config).astype(np.int32)
+            shifted = rounding_shift(residual, -layer.residual_shift)
             total = {"add": np.add, "max": np.maximum, "min": np.minimum}[layer.combine](total, shifted)
+        total = total + bias
         if layer.pool is not None:
             total = MaxPool(layer.pool.kernel, layer.pool.strides, layer.pool.padding).evaluate(total)
         if layer.wide:
-            memory[layer.out.name] = SplitPlanes(config.batch, config.block).evaluate(total.astype(np.int32))
+            memory[layer.out.name] = SplitPlanes(config.batch, config.block).evaluate(total)
             continue
-        shifted = rounding_shift(total.astype(np.int32), layer.shift)
+        shifted = total >> np.int32(layer.shift) if layer.shift > 0 else total << np.int32(-layer.shift)
         if layer.low is not None or layer.high is not None:
             shifted = np.clip(shifted, layer.low, layer.high)
         _write(memory, layer.out, Pack(config.batch, config.block).evaluate(shifted.astype(np.int8)), config)

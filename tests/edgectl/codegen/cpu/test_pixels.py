@@ -38,7 +38,7 @@ def assert_one_kernel(model: Model, target: CpuTarget = HOST) -> None:
 
 
 @pytest.mark.parametrize("target", RUNNABLE, ids=lambda target: target.name)
-@pytest.mark.parametrize("shape", [(1, 3, 224, 224), (2, 1, 5, 7), (1, 4, 3, 16)])
+@pytest.mark.parametrize("shape", [(1, 3, 224, 224), (2, 1, 5, 7), (1, 4, 3, 16), (1, 3, 9, 37)])
 def test_alone(shape: tuple[int, ...], target: CpuTarget) -> None:
     assert_one_kernel(looked_up(TensorType(shape, "uint8")), target)
 

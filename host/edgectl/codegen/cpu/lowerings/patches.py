@@ -61,7 +61,7 @@ def _schedule(call: Call, schedule: s_tir.Schedule) -> None:
     for loop, axis in ((column, 1), (row, 0)) if direct else ((column, 1),):
         extent = call.output.shape[2 + axis]
         first, last = _inside(call, axis)
-        _partition(schedule, loop, (first, last - first, extent - last))
+        partitioned(schedule, loop, (first, last - first, extent - last))
 
 
 def _reads_pixels(schedule: s_tir.Schedule, rows: s_tir.schedule.SBlockRV) -> bool:
@@ -76,7 +76,7 @@ def _vectorize(schedule: s_tir.Schedule, loop: s_tir.schedule.LoopRV, lanes: int
     """
     extent = int(schedule.get(loop).extent)
     if extent >= lanes:
-        whole, *_ = _partition(schedule, loop, (extent // lanes * lanes, extent % lanes))
+        whole, *_ = partitioned(schedule, loop, (extent // lanes * lanes, extent % lanes))
         _, inner = schedule.split(whole, [None, lanes])
         schedule.vectorize(inner)
 
@@ -90,7 +90,7 @@ def _inside(call: Call, axis: int) -> tuple[int, int]:
     return first, max(first, min(last, count))
 
 
-def _partition(
+def partitioned(
     schedule: s_tir.Schedule, loop: s_tir.schedule.LoopRV, extents: tuple[int, ...]
 ) -> list[s_tir.schedule.LoopRV]:
     """The loop as consecutive ones of those extents; none of extent 0."""

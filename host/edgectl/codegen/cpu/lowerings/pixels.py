@@ -15,6 +15,7 @@ from edgectl.codegen.cpu.lowering import (
     require_parameters,
     wide,
 )
+from edgectl.codegen.cpu.lowerings.patches import partitioned
 from edgectl.operators.pixels import QuantizePixels
 
 _UNROLLED = 16
@@ -34,9 +35,10 @@ def _table(call: Call, arrays: Arrays) -> Arrays:
 
 
 def _schedule(call: Call, schedule: s_tir.Schedule) -> None:
-    columns = schedule.get_loops(schedule.get_sblock(OUTPUT))[-1]
-    if call.output.shape[3] % _UNROLLED == 0:
-        _, inner = schedule.split(columns, [None, _UNROLLED])
+    columns, extent = schedule.get_loops(schedule.get_sblock(OUTPUT))[-1], call.output.shape[3]
+    if extent >= _UNROLLED:
+        whole, *_ = partitioned(schedule, columns, (extent // _UNROLLED * _UNROLLED, extent % _UNROLLED))
+        _, inner = schedule.split(whole, [None, _UNROLLED])
         schedule.unroll(inner)
 
 

@@ -28,8 +28,7 @@ def test_an_entry_is_read_and_said() -> None:
     found = Accuracy.of({"accuracy": ENTRY})
     assert found == Accuracy(1000, 0.985, 0.975, 0.9925, 0.9987, 0.93, 0.925, ENTRY["date"])
     assert found.in_words() == (
-        "98.50 % same answer as float on 1,000 images (95 %: 97.50 to 99.25), "
-        "top-1 93.00 % float, 92.50 % int8"
+        "98.50 % same answer as float on 1,000 images (95 %: 97.50 to 99.25), top-1 93.00 % float, 92.50 % int8"
     )
     assert Accuracy.of({"accuracy": found.as_dict()}) == found, "what a board says of it can be read again"
 

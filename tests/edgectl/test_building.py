@@ -25,8 +25,10 @@ from edgectl.errors import CompileError
 from edgectl.golden import exact_values, rounded_again
 from edgectl.graph import Model, Node
 from edgectl.interpreter import interpret
-from edgectl.operators.activation import Relu
+from edgectl.operators.activation import LeakyRelu, Relu
 from edgectl.operators.base import TensorType
+from edgectl.operators.convolution import Convolution
+from edgectl.operators.elementwise import Binary
 from edgectl.operators.integer import IntegerConvolution
 from edgectl.quantization.calibration import synthetic_images
 from tests.edgectl.quantization.networks import NETWORKS, NetworkBuilder
@@ -212,6 +214,24 @@ def test_a_program_behind_a_float_operator_is_tested_alone(monkeypatch: pytest.M
     monkeypatch.setattr(Simulator, "run", one_unit_off)
     with pytest.raises(VerificationError, match=r"program\d+\.vta has SHA-256"):
         loaded.self_test()
+
+
+def test_programs_alone_are_right_where_channels_do_not_fill_blocks() -> None:
+    """A residual of 24 channels behind a float operator: its last block is half empty, and the self-test fills it."""
+    rng = np.random.default_rng(1)
+    weights = {f"w{i}": (rng.standard_normal((24, 24, 3, 3)) / 15).astype(np.float32) for i in range(3)}
+    same = Convolution(padding=(1, 1, 1, 1))
+    nodes = (
+        Node("a", same, ("x", "w0")),
+        Node("l", LeakyRelu(), ("a",)),
+        Node("b", same, ("l", "w1")),
+        Node("s", Binary("add"), ("b", "l")),
+        Node("m", LeakyRelu(), ("s",)),
+        Node("c", same, ("m", "w2")),
+    )
+    built = build(Model("leaky", {"x": TensorType((1, 24, 8, 8))}, nodes, weights, ("c",)))
+    assert built.manifest["golden"]["programs"]
+    load(built.data).self_test()
 
 
 def test_exact_networks_need_no_tests_of_programs_alone() -> None:

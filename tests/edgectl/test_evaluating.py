@@ -93,6 +93,21 @@ def test_a_bundle_that_takes_pixels_has_the_accuracy_of_its_model(data: Path, tm
         evaluate_bundle(path, tmp_path / "float.npz")
 
 
+def test_a_board_on_which_a_bundle_that_takes_pixels_is_live(
+    data: Path, tmp_path: Path, own_board: SimulatedBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built, _ = compile_source(replace(DEMO, pixels=True), "sim", Stages())
+    path = tmp_path / "pixels.bundle"
+    path.write_bytes(built.data)
+    with Board() as board:
+        board.deploy(built)
+        assert board.running is not None
+        monkeypatch.setenv("EDGECTL_KEY", board.running.state.key)
+        address = str(board.running.address)
+    for report in (evaluate_bundle(path, data, 9, board=address), evaluate(DEMO, data, 9, board=address)):
+        assert report.evaluation.forms["board"].equal == Proportion(9, 9)
+
+
 def test_top5_and_a_board_beside_float(data: Path) -> None:
     report = evaluate(DEMO, data, 20, board="sim")
     forms = report.evaluation.forms

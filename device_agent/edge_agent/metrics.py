@@ -69,6 +69,10 @@ class Metrics:
             "edge_model_predicted_vta_seconds",
             "VTA's time of one inference, predicted from the live model's programs; 0 without one.",
         )
+        self._predicted_cycles = gauge(
+            "edge_model_predicted_vta_cycles",
+            "The same in cycles of VTA's clock; 0 without one.",
+        )
         self._predicted = gauge(
             "edge_model_predicted_seconds",
             "Time of one inference from the decoded image on, predicted for the live model; 0 without one.",
@@ -112,12 +116,14 @@ class Metrics:
         info: Mapping[str, str] | None,
         predicted_vta_seconds: float = 0.0,
         predicted_seconds: float = 0.0,
+        predicted_vta_cycles: float = 0.0,
         agreement: float = math.nan,
     ) -> None:
         """The live model's `model` and `digest`, what is predicted of it, and its measured agreement with float (NaN:
         not measured); None where there is none."""
         self._agreement.set(agreement)
         self._predicted_vta.set(predicted_vta_seconds)
+        self._predicted_cycles.set(predicted_vta_cycles)
         self._predicted.set(predicted_seconds)
         self._model.info(dict(info or {"model": "", "digest": ""}))
         self._ready.set(info is not None)

@@ -230,6 +230,7 @@ class Service:
             {"model": model.name, "digest": digest},
             model.predicted("vta_seconds"),
             model.predicted("total_seconds"),
+            model.predicted("vta_cycles"),
             model.accuracy.agreement if model.accuracy else math.nan,
         )
         if retired is not None:

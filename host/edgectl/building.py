@@ -32,6 +32,7 @@ from edgectl.decisions import MEMBER as DECISIONS_MEMBER
 from edgectl.decisions import decision_of, decisions_member
 from edgectl.golden import golden_sample, program_digests
 from edgectl.graph import Model
+from edgectl.operators.base import Operator
 from edgectl.pixels import with_pixel_input
 from edgectl.quantization.quantizer import quantize
 from edgectl.stages import Stages
@@ -71,6 +72,13 @@ class Build:
     def integer_model(self) -> Model:
         """The integer Model: quantized again, when it is asked for, where the bundle was taken from the cache."""
         return self.quantized()
+
+    @cached_property
+    def packings(self) -> dict[str, tuple[str, Operator]]:
+        """Of each packed tensor between programs and the CPU: the integer model's value, and what packs it."""
+        board = profile(self.manifest["board"])
+        across = PROGRAM_ACROSS_LAYERS in board.features
+        return partition(self.integer_model, board.vta, across, self.manifest["model"]["offload"]).packings
 
     @cached_property
     def programs(self) -> tuple[Program, ...]:

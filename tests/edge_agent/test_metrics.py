@@ -65,7 +65,9 @@ def test_unknown_reasons_do_not_make_series() -> None:
 def test_the_live_model_is_one_series() -> None:
     metrics = Metrics("sim", "config")
     for number in range(3):
-        metrics.set_model({"model": f"model{number}", "digest": f"{number}"}, 0.5 * number, 0.75 * number)
+        metrics.set_model(
+            {"model": f"model{number}", "digest": f"{number}"}, 0.5 * number, 0.75 * number, 100.0 * number
+        )
     samples = _samples(metrics)
     assert [name for name in samples if name.startswith("edge_model_info")] == [
         'edge_model_info{digest="2",model="model2"}'
@@ -73,6 +75,7 @@ def test_the_live_model_is_one_series() -> None:
     assert math.isnan(samples["edge_model_agreement_ratio"]), "it was not measured"
     assert samples["edge_model_predicted_vta_seconds"] == 1.0
     assert samples["edge_model_predicted_seconds"] == 1.5
+    assert samples["edge_model_predicted_vta_cycles"] == 200
     assert samples["edge_ready"] == 1 and samples["edge_model_activated_timestamp_seconds"] > 1e9
 
 

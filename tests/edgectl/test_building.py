@@ -18,6 +18,9 @@ from edge_agent.devices.sim import Simulator
 from edge_agent.errors import IncompatibleError, VerificationError
 from edge_agent.runtime.executor import LoadedModel, Runtime
 from edge_agent.runtime.plan import KernelStep
+from edge_agent.vta.program import Role
+from edge_agent.vta.simulator import Simulation
+from edge_agent.vta.verify import verify
 from edgectl.building import Build, build, build_integer
 from edgectl.bundle import write_bundle
 from edgectl.codegen.partition import OFFLOADS, partition
@@ -214,6 +217,26 @@ def test_a_program_behind_a_float_operator_is_tested_alone(monkeypatch: pytest.M
     monkeypatch.setattr(Simulator, "run", one_unit_off)
     with pytest.raises(VerificationError, match=r"program\d+\.vta has SHA-256"):
         loaded.self_test()
+
+
+@pytest.mark.parametrize("name", ["residual", "dense"])
+def test_what_programs_read_and_write_comes_from_the_interpreter(name: str) -> None:
+    """As docs/program-format.md tells those who replay programs on a machine of their own."""
+    built = build(NETWORKS[name]())
+    (declared,) = built.integer_model.inputs.items()
+    values = {declared[0]: np.random.default_rng(0).standard_normal(declared[1].shape).astype(np.float32)}
+    interpret(built.integer_model, dict(values), values.__setitem__)
+    for program in built.programs:
+        tensors = {}
+        for tensor in program.tensors:
+            if tensor.role.value in ("input", "output"):
+                value, operator = built.packings[tensor.name]
+                tensors[tensor.name] = operator.evaluate(values[value])
+                assert tensors[tensor.name].shape == tensor.shape
+        outputs = {t.name: np.zeros(t.shape, np.int8) for t in program.tensors if t.role is Role.OUTPUT}
+        inputs = {t.name: tensors[t.name] for t in program.tensors if t.role is Role.INPUT}
+        Simulation(verify(program)).run(inputs, outputs)
+        assert all(np.array_equal(outputs[name], tensors[name]) for name in outputs)
 
 
 def test_programs_alone_are_right_where_channels_do_not_fill_blocks() -> None:

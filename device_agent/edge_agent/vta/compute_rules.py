@@ -7,7 +7,7 @@ import numpy as np
 from edge_agent.vta.config import Memory
 from edge_agent.vta.element_state import ElementState
 from edge_agent.vta.features import ALU_MUL
-from edge_agent.vta.isa import Alu, AluOpcode, Gemm
+from edge_agent.vta.isa import Alu, AluOpcode, Gemm, decode_micro_ops
 from edge_agent.vta.schedule import Module
 from edge_agent.vta.violation import Violation
 from edge_agent.vta.walk import MAXIMUM_EXECUTIONS, RAW_DISTANCE, Walk, WalkTable
@@ -46,6 +46,13 @@ def check_alu(state: ElementState, index: int, alu: Alu, table: WalkTable) -> Wa
     if alu.alu_opcode is AluOpcode.SHR and abs(alu.imm) > MAXIMUM_SHIFT:
         raise Violation("shift range", f"it shifts by {alu.imm}, outside {-MAXIMUM_SHIFT} to {MAXIMUM_SHIFT}")
     walk = _walk(state, alu, table)
+    weights = decode_micro_ops(state.micro_ops[alu.uop_bgn : alu.uop_end], state.config)[2]
+    if weights.any():
+        raise Violation(
+            "alu micro-op",
+            f"micro-op {alu.uop_bgn + int(np.flatnonzero(weights)[0])} has weight index {weights[weights > 0][0]}; "
+            "where ALU reads those bits they are a part of src (vta-facts 2.5), so they must be 0",
+        )
     _check_bounds(state, Memory.ACC, walk.dst_set)
     _check_bounds(state, Memory.ACC, walk.src_set)
     _check_distance(walk.dst_recurs, "updates")

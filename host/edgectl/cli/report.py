@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.accuracy import Accuracy
+from edge_agent.boards import profile
 from edgectl.boards.board import Score
+from edgectl.bounds import Bound
 from edgectl.cli.terminal import banner, milliseconds, notices, output, stage_times, table
 from edgectl.measuring import Latency, Measurement
 
@@ -92,6 +94,15 @@ def prediction(manifest: Mapping[str, Any]) -> str:
         return f"predicted of VTA alone: {shown('vta_seconds')} per sample"
     parts = f"VTA {shown('vta_seconds')}, CPU {shown('cpu_seconds')}, calls {shown('overhead_seconds')}"
     return f"predicted on {predicted['processor']}: {shown('total_seconds')} per sample ({parts})"
+
+
+def cycles_line(manifest: Mapping[str, Any]) -> str:
+    """Predicted cycles of VTA beside the least that any schedule needs."""
+    bound = Bound.from_dict(manifest["bounds"]["network"])
+    cycles, clock = manifest["predicted"]["vta_cycles"], manifest["predicted"]["clock_hz"]
+    least = bound.cycles(profile(manifest["board"]).bus_bytes)
+    share = f", {cycles / least:.2f} times the lower bound of {least:,}" if least else ""
+    return f"VTA: {cycles:,} cycles at {clock / 1e6:.0f} MHz{share}"
 
 
 def show_counters(measurement: Measurement) -> None:

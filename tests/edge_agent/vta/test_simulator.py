@@ -140,7 +140,7 @@ def _random_operation(builder: ProgramBuilder, rng: np.random.Generator, name: s
         close = any((used[distance:] == walk[:-distance]).any() for used in (walk, reads) for distance in (1, 2))
         if not (close and not gemm) and not any((walk[d:] == walk[:-d]).any() for d in (1, 2)):
             break
-    builder.micro_ops(name, dst, src, wgt)
+    builder.micro_ops(name, dst, src, wgt if gemm else np.zeros_like(wgt))
     builder.add(Load(Memory.UOP, 5, 0, 1, count, count), name)
     walk_fields = dict(
         zip(("dst_factor_out", "dst_factor_in", "src_factor_out", "src_factor_in"), factors, strict=False)

@@ -175,6 +175,12 @@ def padded_no_op(program: TiledConvolution) -> int:
     return 2
 
 
+def weights_in_alu(program: TiledConvolution) -> int:
+    words = np.frombuffer(program.constants["alu micro-ops"], np.uint32) | np.uint32(1 << 22)
+    program.constants["alu micro-ops"] = words.tobytes()
+    return program.at["shift"][0]
+
+
 MUTATIONS: dict[str, tuple[str, Mutation]] = {
     "load pops from before": ("token flags", edit("load", 0, pop_prev=True)),
     "load pushes to before": ("token flags", edit("load weight", 0, push_prev=True)),
@@ -238,6 +244,7 @@ MUTATIONS: dict[str, tuple[str, Mutation]] = {
     "shift by -16": ("shift range", edit("shift", 3, imm=-16)),
     "shift by a register": ("shift range", register_shift),
     "immediate reads elsewhere": ("immediate source", edit("maximum", 2, src_factor_in=2)),
+    "ALU with a weight index": ("alu micro-op", weights_in_alu),
     "multiplies": ("feature", edit("maximum", 0, alu_opcode=AluOpcode.MUL)),
     "loads int8 to ACC": ("feature", replaced("minimum", 0, lambda p: (Load(Memory.ACC_8BIT, 0, 0, 1, 1, 1), "x"))),
     "pads ACC": ("feature", load_acc(x_pad_0=1)),

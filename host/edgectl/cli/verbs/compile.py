@@ -60,7 +60,7 @@ def compile(
     from edge_agent.bundle import read_bundle
     from edgectl.boards.choosing import check_profile
     from edgectl.cli import terminal
-    from edgectl.cli.report import prediction
+    from edgectl.cli.report import cycles_line, prediction
     from edgectl.deploying import compile_source
     from edgectl.errors import UsageError
     from edgectl.files import atomic_file
@@ -96,6 +96,7 @@ def compile(
                 "cached": build.cached,
                 "timings": progress.seconds,
                 "counters": manifest["counters"],
+                "predicted_cycles": manifest["predicted"]["vta_cycles"],
                 "predicted": manifest["predicted"],
                 "layers": manifest["layers"],
                 "accuracy": manifest.get("accuracy"),
@@ -113,6 +114,7 @@ def compile(
         f"{'s' if len(build.programs) != 1 else ''}; look inside with: edgectl inspect {path}"
     )
     console.print(prediction(manifest))
+    console.print(cycles_line(manifest))
     if accuracy := Accuracy.of(manifest):
         console.print(accuracy.in_words(), soft_wrap=True)
     if report:

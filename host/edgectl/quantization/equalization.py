@@ -13,9 +13,11 @@ from dataclasses import replace
 import numpy as np
 
 from edgectl.graph import Model, Node
+from edgectl.operators.activation import Relu
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
+from edgectl.operators.elementwise import Binary
 from edgectl.quantization.calibration import Observation
 from edgectl.quantization.channel_groups import channel_groups
 
@@ -79,12 +81,18 @@ def _factors(model: Model, observations: Mapping[str, Observation]) -> dict[str,
     factors: dict[str, np.ndarray] = {}
     for group in channel_groups(model):
         channels = min(types[value].shape[1] for value in group)
-        ranges = [observations[value].channels for value in group if types[value].shape[1] == channels]
+        kept = [value for value in group if not _is_passed_on(consumers[value])]
+        ranges = [observations[value].channels for value in kept if types[value].shape[1] == channels]
         readers = {reader.name: reader for value in group for reader in consumers[value]}.values()
         columns = [_column(model, node, channels) for node in readers if isinstance(node.operator, Convolution | Dense)]
         shape = _typical(ranges, channels) ** RANGE / _typical(columns, channels) ** WEIGHTS
         factors.update(dict.fromkeys(group, shape))
     return factors
+
+
+def _is_passed_on(readers: list[Node]) -> bool:
+    """Whether a value is not stored, but goes straight into a ReLU or an addition."""
+    return len(readers) == 1 and isinstance(readers[0].operator, Relu | Binary)
 
 
 def _column(model: Model, node: Node, channels: int) -> np.ndarray:

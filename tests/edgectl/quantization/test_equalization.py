@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,17 @@ def test_ranges_come_nearer_to_each_other() -> None:
     _, _, before, seen, _ = _equalized(net.model(net.convolution("second", x, (16, 8))))
     spread = [float(np.log2(o["relu"].channels.max() / o["relu"].channels.min())) for o in (before, seen)]
     assert spread[1] < 0.7 * spread[0]
+
+
+def test_what_a_relu_cuts_off_does_not_count() -> None:
+    net = NetworkBuilder((1, 16, 8, 8))
+    x = net.add("relu", Relu(), net.convolution("first", "data", (16, 16)))
+    model = net.model(net.convolution("second", x, (16, 8)))
+    images = synthetic_images(None, (1, 16, 8, 8), 8, 0)
+    seen = observe(model, images)
+    doubled = {**seen, "first": replace(seen["first"], channels=seen["first"].channels * np.geomspace(1, 9, 16))}
+    found, same = (equalized(model, observations)[1]["relu"].channels for observations in (seen, doubled))
+    np.testing.assert_array_equal(found, same)
 
 
 def test_a_residual_stream_has_one_factor_for_each_channel() -> None:

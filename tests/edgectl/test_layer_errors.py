@@ -15,8 +15,10 @@ from edgectl.operators.base import TensorType
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.integer import IntegerAffine, IntegerConvolution
 from edgectl.operators.quantization import Dequantize, Quantize
+from edgectl.quantization.calibration import observe
 from edgectl.quantization.folding import fold_batch_norm
 from edgectl.quantization.quantizer import quantize
+from edgectl.quantization.rewrite import rewrite
 from edgectl.sources import Source, prepare
 
 UNIT = 1 / 64
@@ -38,6 +40,12 @@ def _float_model(layers: int = 3) -> Model:
     return Model("chain", {"data": TensorType((1, 16, 6, 6))}, tuple(nodes), parameters, (before,))
 
 
+def _quantized(model: Model, images: np.ndarray) -> Model:
+    """In integers, and its channels as they are."""
+    folded = fold_batch_norm(model)
+    return rewrite(folded, observe(folded, images))[0]
+
+
 def _by_layer(errors: tuple[LayerError, ...]) -> dict[str, LayerError]:
     return {error.layer: error for error in errors}
 
@@ -54,7 +62,7 @@ def test_sqnr_of_a_rounding_is_its_definition() -> None:
 
 def test_a_layer_with_coarse_weights_is_the_culprit() -> None:
     model, x = _float_model(), _images()
-    integer = quantize(model, x)
+    integer = _quantized(model, x)
     sound = _by_layer(layer_errors(model, integer, x))
     assert all(error.sqnr > 25 and (error.own or 0) > 25 for error in sound.values())
     weights = next(name for name in integer.parameters if name.startswith("c1."))
@@ -67,7 +75,7 @@ def test_a_layer_with_coarse_weights_is_the_culprit() -> None:
     assert found["layer1"].sqnr < 15 and found["layer2"].sqnr < 17, "the error goes on"
     alone = {name: error.own or 0.0 for name, error in found.items()}
     assert alone["layer1"] < 15 < 25 < min(alone["layer0"], alone["layer2"]), "but one layer alone makes it"
-    assert alone["layer2"] == pytest.approx(sound["layer2"].own, abs=0.5)
+    assert alone["layer2"] == pytest.approx(sound["layer2"].own, abs=2)
 
 
 def test_an_answer_of_zeros_and_one_without_error() -> None:
@@ -95,7 +103,7 @@ def test_an_answer_of_zeros_and_one_without_error() -> None:
 def test_channels_that_the_quantizer_gave_like_ranges() -> None:
     """Factors that a layer divides its channels by and the next multiplies back are units, not errors."""
     model, x = _float_model(), _images()
-    plain = _by_layer(layer_errors(model, quantize(model, x), x))
+    plain = _by_layer(layer_errors(model, _quantized(model, x), x))
     factors = 2.0 ** np.linspace(-2, 2, 16).reshape(-1, 1, 1, 1)
     equalized = {
         **model.parameters,
@@ -103,13 +111,13 @@ def test_channels_that_the_quantizer_gave_like_ranges() -> None:
         "w1": (model.parameters["w1"] * factors.reshape(1, -1, 1, 1)).astype(np.float32),
     }
     same_function = replace(model, parameters=equalized)
-    integer = quantize(same_function, x)
+    integer = _quantized(same_function, x)
     found, known = (_by_layer(layer_errors(original, integer, x)) for original in (model, same_function))
     assert found["data"] == plain["data"] and found["layer0"].sqnr > 22
     for name in ("layer1", "layer2"):
         assert found[name].sqnr == pytest.approx(known[name].sqnr, abs=0.01)
         assert found[name].own == pytest.approx(known[name].own, abs=0.5)
-    one = layer_errors(model, quantize(model, x), x[:1])
+    one = layer_errors(model, _quantized(model, x), x[:1])
     assert all(math.isfinite(error.sqnr) for error in one)
 
 

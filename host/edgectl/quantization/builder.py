@@ -17,8 +17,10 @@ from edgectl.operators.base import Operator
 from edgectl.operators.quantization import Dequantize, Quantize, Requantize
 from edgectl.quantization.calibration import Observation
 from edgectl.quantization.common_scales import common_scales
-from edgectl.quantization.scales import best_scale, power_of_two_ratio
+from edgectl.quantization.fitting import LinearLayer
+from edgectl.quantization.scales import best_free_scale, best_scale, power_of_two_ratio
 from edgectl.quantization.suitability import Suitability
+from edgectl.quantization.tied_values import tied_values
 
 MAXIMUM_SHIFT = 15
 """Right shifts the hardware does right (vta-facts 3.5)."""
@@ -43,7 +45,8 @@ class IntegerModelBuilder:
     """Collects the nodes and parameters that compute a folded float `model` in integers; `finish` gives the Model.
 
     `observations` say what each value of `model` looked like. `int8` and `int32` hold the forms made so far; a rule
-    that computes a value enters its form there.
+    that computes a value enters its form there. `layers` are, by the names of their
+    weights, those that can be fitted.
     """
 
     def __init__(self, model: Model, observations: Mapping[str, Observation]) -> None:
@@ -55,6 +58,8 @@ class IntegerModelBuilder:
         self.int32: dict[str, Form] = {}
         self._common = common_scales(model, observations)
         self._consumers = model.consumers()
+        self.layers: dict[str, LinearLayer] = {}
+        self._tied = tied_values(model)
         self._nodes: list[Node] = []
         self._parameters = dict(model.parameters)
         self._float: dict[str, str] = {name: name for name in (*model.inputs, *model.parameters)}
@@ -111,14 +116,19 @@ class IntegerModelBuilder:
         """Whether a node before already computes what `node` does."""
         return node.name in self._fused
 
-    def chosen_scale(self, value: str, unit: float = 1.0, maximum: int | None = None) -> float:
+    def chosen_scale(self, value: str, unit: float | None = None, maximum: int | None = None) -> float:
         """`unit` * 2**k for the int8 form of `value`: the scale of the concatenations that it goes into, unless that is
-        out of reach (k above `maximum`); else the best for what was observed."""
+        out of reach (k above `maximum`); else the best for what was observed. Without a unit, any number, but for
+        values that are tied to others a power of two."""
+        if unit is None and value in self._tied:
+            unit = 1.0
         if value in self._common:
-            shift = power_of_two_ratio(self._common[value], unit)
+            shift = 0 if unit is None else power_of_two_ratio(self._common[value], unit)
             if shift is not None and (maximum is None or shift <= maximum):
                 return self._common[value]
         seen = self.seen[value]
+        if unit is None:
+            return best_free_scale(seen.sample, seen.largest)
         return best_scale(seen.sample, seen.largest, unit)
 
     def largest(self, value: str) -> float:

@@ -20,12 +20,23 @@ BATCH = 4
 
 @dataclass(frozen=True)
 class Observation:
-    """What a value looked like on the calibration data: its largest magnitude, a sample of its values (float32), and
-    the largest magnitude of each channel (axis 1)."""
+    """What a value looked like on the calibration data: its largest magnitude, a sample of its values (float32, images
+    by channels by positions), and of each channel (axis 1) the largest magnitude and the mean."""
 
     largest: float
     sample: np.ndarray
     channels: np.ndarray
+    means: np.ndarray
+
+    def times(self, factor: float) -> Observation:
+        """What values look like that are so many times as large."""
+        return self.divided(np.full(len(self.channels), 1 / factor))
+
+    def divided(self, factors: np.ndarray) -> Observation:
+        """What the value looks like with each channel divided by its positive factor."""
+        channels = self.channels / factors
+        sample = self.sample / factors.astype(np.float32).reshape(-1, 1)
+        return Observation(float(channels.max(initial=0.0)), sample, channels, self.means / factors)
 
 
 def observe(
@@ -50,17 +61,19 @@ def observe(
         seen: dict[str, Observation] = {}
 
         def keep(value: str, array: np.ndarray) -> None:
-            channels = np.abs(array).max(axis=tuple(axis for axis in range(array.ndim) if axis != 1), initial=0.0)
+            others = tuple(axis for axis in range(array.ndim) if axis != 1)
+            channels = np.atleast_1d(np.abs(array).max(axis=others, initial=0.0))
             largest = float(channels.max(initial=0.0))
             if not math.isfinite(largest):
                 raise ModelError(
                     f"layer '{value}' of '{model.name}' computes values that are not finite; give sound weights, and "
                     "calibration images as the model expects them"
                 )
-            flat = array.reshape(len(array), -1)
+            flat = array.reshape(len(array), len(channels), -1)
             # An odd stride does not lock on to image rows.
-            stride = max(1, flat.shape[1] // per_image) | 1
-            seen[value] = Observation(largest, flat[:, ::stride].ravel(), channels)
+            stride = max(1, flat[0].size // per_image) | 1
+            sums = flat.mean(axis=2, dtype=np.float64).sum(axis=0)
+            seen[value] = Observation(largest, flat[:, :, ::stride].copy(), channels, sums)
 
         keep(name, batch)
         interpret(model, {name: batch}, keep)
@@ -76,6 +89,7 @@ def observe(
             max(part[value].largest for part in parts),
             np.concatenate([part[value].sample for part in parts]),
             np.max([part[value].channels for part in parts], axis=0),
+            np.sum([part[value].means for part in parts], axis=0) / len(images),
         )
         for value in parts[0]
     }

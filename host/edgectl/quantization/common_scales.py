@@ -43,7 +43,9 @@ def common_scales(model: Model, observations: Mapping[str, Observation]) -> dict
     for name in joined:
         groups.setdefault(root(name), []).append(observations[name])
     scales = {
-        group: best_scale(np.concatenate([seen.sample for seen in members]), max(seen.largest for seen in members))
+        group: best_scale(
+            np.concatenate([seen.sample.ravel() for seen in members]), max(seen.largest for seen in members)
+        )
         for group, members in groups.items()
     }
     return {value: scales[root(value)] for value in tuple(parents) if root(value) in scales}

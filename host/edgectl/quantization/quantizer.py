@@ -8,19 +8,28 @@ import numpy as np
 
 from edgectl.graph import Model
 from edgectl.quantization.calibration import observe, synthetic_images
+from edgectl.quantization.equalization import equalized
+from edgectl.quantization.fitting import fitted
 from edgectl.quantization.folding import fold_batch_norm
 from edgectl.quantization.rewrite import rewrite
+
+HEADROOM = 1.4
+"""Times that values of real images may be larger than those of synthetic ones; found on networks in
+docs/quantization.md."""
 
 
 def quantize(
     model: Model, calibration: np.ndarray | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Model:
-    """The integer Model of a float one. `calibration` is float32 (N, C, H, W), preprocessed; None: synthetic images.
+    """The integer Model of a float one. `calibration` is float32 (N, C, H, W), preprocessed; None: synthetic images,
+    which show a network's ranges roughly, and no more: channels, weights and biases are not fitted to them.
 
     Raises UsageError where the calibration data does not fit the model.
     """
     folded = fold_batch_norm(model)
     if calibration is None:
         (only,) = list(folded.inputs.values())[:1]
-        calibration = synthetic_images(model.preprocessing, only.shape)
-    return rewrite(folded, observe(folded, calibration, progress))
+        seen = observe(folded, synthetic_images(model.preprocessing, only.shape), progress)
+        return rewrite(folded, {name: observation.times(HEADROOM) for name, observation in seen.items()})[0]
+    integer, layers = rewrite(*equalized(folded, observe(folded, calibration, progress)))
+    return fitted(integer, layers, calibration, progress)

@@ -19,6 +19,7 @@ from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
 from edgectl.operators.shape import Concatenate, Flatten, Reshape, Transpose
 from edgectl.quantization.builder import IntegerModelBuilder
 from edgectl.quantization.calibration import Observation
+from edgectl.quantization.fitting import LinearLayer
 from edgectl.quantization.rules.affine import batch_norm
 from edgectl.quantization.rules.elementwise import binary, clip, relu
 from edgectl.quantization.rules.linear import convolution, dense
@@ -46,8 +47,11 @@ RULES: Mapping[type[Operator], Rule] = {
 }
 
 
-def rewrite(model: Model, observations: Mapping[str, Observation]) -> Model:
-    """The integer Model of a folded float one; `observations` has every value of it but parameters."""
+def rewrite(model: Model, observations: Mapping[str, Observation]) -> tuple[Model, dict[str, LinearLayer]]:
+    """The integer Model of a folded float one, and by the name of its weights each layer that can be fitted.
+
+    `observations` has every value of `model` but parameters.
+    """
     builder = IntegerModelBuilder(model, observations)
     for node in model.nodes:
         if builder.is_fused(node):
@@ -55,4 +59,4 @@ def rewrite(model: Model, observations: Mapping[str, Observation]) -> Model:
         rule = RULES.get(type(node.operator))
         if rule is None or not builder.suitability.runs_in_integers(node) or not rule(builder, node):
             builder.in_float(node)
-    return builder.finish()
+    return builder.finish(), builder.layers

@@ -171,11 +171,12 @@ def test_without_readers_that_absorb_nothing_is_corrected(function: Sigmoid | Cl
         return net.convolution("read", net.add("function", function, x), (CHANNELS, 8))
 
     model = spread_network(rest)
-    integer = quantize(model, images(model, 8, 0))
+    integer = quantize(model)
     # The weights are the float ones, rounded.
     weight, rounded = model.parameters["read.w"], integer.parameters["read.weight_int8"].astype(np.float64)
-    scale = 2 ** np.rint(np.log2((weight * rounded).sum() / np.square(rounded).sum()))
-    np.testing.assert_array_equal(np.clip(np.rint(weight / scale), -127, 127), rounded)
+    scale = (weight * rounded).sum() / np.square(rounded).sum()
+    # The scale is estimated: what lies at the middle of two integers may go either way.
+    assert np.abs(weight / scale - rounded).max() < 0.52
     assert cosine(model) > 0.99
 
 

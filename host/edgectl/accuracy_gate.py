@@ -91,6 +91,11 @@ def _refusal(
     lines.append(f"  mean cosine of outputs {accuracy.mean_cosine:.5f}")
     if accuracy.high >= minimum:
         lines.append("  the interval includes what was asked for: more images would tell for sure")
+    if best := entry.get("best_mixed"):
+        lines.append(
+            f"  {percent(best['agreement'])} with {best['layers']} layers in floating point on the CPU, the best of the "
+            "sets that were tried"
+        )
     lines.append("layers with the lowest signal to quantization noise (SQNR), so far and alone:")
     layers = entry.get("layers", ())
     width = max((len(layer["layer"]) for layer in layers), default=0)

@@ -32,6 +32,7 @@ from edgectl.decisions import MEMBER as DECISIONS_MEMBER
 from edgectl.decisions import decision_of, decisions_member
 from edgectl.golden import golden_sample, program_digests
 from edgectl.graph import Model
+from edgectl.mixed_precision import in_float_of, mixed
 from edgectl.operators.base import Operator
 from edgectl.pixels import with_pixel_input
 from edgectl.quantization.quantizer import quantize
@@ -141,6 +142,11 @@ def build(
             return build_integer(integer, target, origin, stages, **options)
         with stages.stage("measure accuracy"):
             accuracy = measured(model, integer, dataset, stages.progress)
+        if min_agreement is not None and accuracy["agreement"] < min_agreement:
+            with stages.stage("find layers for float"):
+                integer, accuracy = mixed(
+                    model, integer, calibration, dataset, min_agreement, accuracy, target.processor, stages
+                )
         remark = require({"model": {"name": model.name, **origin}, "accuracy": accuracy}, min_agreement)
         built = build_integer(integer, target, origin, stages, **options, accuracy=accuracy)
         return replace(built, notices=(remark,) if remark else ())
@@ -148,13 +154,13 @@ def build(
     if cache is None:
         return compiled()
     with stages.stage("look in the cache"):
-        # What was measured depends on the data too; what is required of it is no part of a bundle.
-        key = build_key(model, calibration, target, origin, {**options, "data": dataset})
+        # What was measured depends on the data too, and which layers are in floating point on what is required.
+        key = build_key(model, calibration, target, origin, {**options, "data": dataset, "minimum": min_agreement})
         entry, damaged = cache.find(key)
         if entry is not None:
             sealed = read_bundle(entry.data)
             remark = require(sealed.manifest, min_agreement)
-            again = partial(_quantized, model, calibration, pixels)
+            again = partial(_quantized, model, calibration, pixels, in_float_of(sealed.manifest))
             found = Build(entry.data, sealed.digest, sealed.manifest, again, entry.built, (remark,) if remark else ())
             stages.remark(found.how_made)
             return found
@@ -164,8 +170,8 @@ def build(
     return replace(built, notices=(*built.notices, *filter(None, (damaged, not_kept))))
 
 
-def _quantized(model: Model, calibration: np.ndarray | None, pixels: bool) -> Model:
-    integer = quantize(model, calibration)
+def _quantized(model: Model, calibration: np.ndarray | None, pixels: bool, in_float: frozenset[str]) -> Model:
+    integer = quantize(model, calibration, in_float=in_float)
     return with_pixel_input(integer) if pixels else integer
 
 

@@ -6,7 +6,7 @@ scale, or float32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,11 +49,11 @@ class IntegerModelBuilder:
     weights, those that can be fitted.
     """
 
-    def __init__(self, model: Model, observations: Mapping[str, Observation]) -> None:
+    def __init__(self, model: Model, observations: Mapping[str, Observation], in_float: Set[str] = frozenset()) -> None:
         self.model = model
         self.seen = observations
         self.types = model.types()
-        self.suitability = Suitability(model)
+        self.suitability = Suitability(model, in_float)
         self.int8: dict[str, Form] = {}
         self.int32: dict[str, Form] = {}
         self._common = common_scales(model, observations)

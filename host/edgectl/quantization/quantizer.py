@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 import numpy as np
 
@@ -19,10 +19,14 @@ docs/quantization.md."""
 
 
 def quantize(
-    model: Model, calibration: np.ndarray | None = None, progress: Callable[[int, int], None] | None = None
+    model: Model,
+    calibration: np.ndarray | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    in_float: Set[str] = frozenset(),
 ) -> Model:
     """The integer Model of a float one. `calibration` is float32 (N, C, H, W), preprocessed; None: synthetic images,
-    which show a network's ranges roughly, and no more: channels, weights and biases are not fitted to them.
+    which show a network's ranges roughly, and no more: channels, weights and biases are not fitted to them. Layers
+    named `in_float` stay in floating point.
 
     Raises UsageError where the calibration data does not fit the model.
     """
@@ -30,6 +34,6 @@ def quantize(
     if calibration is None:
         (only,) = list(folded.inputs.values())[:1]
         seen = observe(folded, synthetic_images(model.preprocessing, only.shape), progress)
-        return rewrite(folded, {name: observation.times(HEADROOM) for name, observation in seen.items()})[0]
-    integer, layers = rewrite(*equalized(folded, observe(folded, calibration, progress)))
+        return rewrite(folded, {name: observation.times(HEADROOM) for name, observation in seen.items()}, in_float)[0]
+    integer, layers = rewrite(*equalized(folded, observe(folded, calibration, progress)), in_float)
     return fitted(integer, layers, calibration, progress)

@@ -6,7 +6,7 @@ and a Quantize, so every network comes through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
 from edgectl.graph import Model, Node
 from edgectl.operators.activation import Clip, Relu
@@ -47,12 +47,14 @@ RULES: Mapping[type[Operator], Rule] = {
 }
 
 
-def rewrite(model: Model, observations: Mapping[str, Observation]) -> tuple[Model, dict[str, LinearLayer]]:
+def rewrite(
+    model: Model, observations: Mapping[str, Observation], in_float: Set[str] = frozenset()
+) -> tuple[Model, dict[str, LinearLayer]]:
     """The integer Model of a folded float one, and by the name of its weights each layer that can be fitted.
 
-    `observations` has every value of `model` but parameters.
+    `observations` has every value of `model` but parameters; layers named `in_float` stay in floating point.
     """
-    builder = IntegerModelBuilder(model, observations)
+    builder = IntegerModelBuilder(model, observations, in_float)
     for node in model.nodes:
         if builder.is_fused(node):
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
 import numpy as np
 
@@ -24,7 +24,9 @@ MOVEMENTS = (Relu, MaxPool, Flatten, Reshape, Transpose)
 class Suitability:
     """Answers by the operators alone; whether the scales of two operands fit is the rules' question."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, in_float: Set[str] = frozenset()) -> None:
+        """Layers named `in_float` do not run in integers, whatever they are."""
+        self._in_float = in_float
         self._outputs = model.outputs
         self._types: Mapping[str, TensorType] = model.types()
         self._parameters: Mapping[str, np.ndarray] = model.parameters
@@ -33,7 +35,7 @@ class Suitability:
     def runs_in_integers(self, node: Node) -> bool:
         """Whether a rule computes `node` from int8 inputs."""
         operator = node.operator
-        if self._constant(node.inputs):
+        if self._constant(node.inputs) or node.name in self._in_float:
             return False
         if isinstance(operator, Convolution | Dense):
             return self._constant(node.inputs[1:])

@@ -55,6 +55,26 @@ def check_options(minimum: float | None, has_data: bool) -> None:
         )
 
 
+def enough(manifest: Mapping[str, Any], minimum: float | None) -> bool:
+    """Whether a model with this manifest was measured to keep at least `minimum` of float's answers."""
+    accuracy = Accuracy.of(manifest)
+    return minimum is None or (accuracy is not None and accuracy.agreement >= minimum)
+
+
+def remarks(manifest: Mapping[str, Any], minimum: float | None) -> tuple[str, ...]:
+    """What `require` remarks, and which layers are in floating point for the sake of `minimum`. Raises as `require`."""
+    remark = require(manifest, minimum)
+    entry = manifest.get("accuracy") or {}
+    in_float = entry.get("in_float", ())
+    found = (
+        f"{len(in_float)} layers are in floating point on the CPU, since in integers alone the model gives "
+        f"{percent(entry['agreement_all_integer'])} of float's answers: {', '.join(in_float)}"
+        if in_float
+        else ""
+    )
+    return tuple(filter(None, (found, remark)))
+
+
 def require(manifest: Mapping[str, Any], minimum: float | None) -> str:
     """Raise VerificationError, with what was measured, where a model with this manifest (its `accuracy` and `model` are
     read) keeps fewer of float's answers than `minimum`. Returns a remark where it does not, but might: or nothing."""
@@ -93,8 +113,8 @@ def _refusal(
         lines.append("  the interval includes what was asked for: more images would tell for sure")
     if best := entry.get("best_mixed"):
         lines.append(
-            f"  {percent(best['agreement'])} with {best['layers']} layers in floating point on the CPU, the best of the "
-            "sets that were tried"
+            f"  {percent(best['agreement'])} with {best['layers']} layers in floating point on the CPU, the best "
+            "of the sets that were tried"
         )
     lines.append("layers with the lowest signal to quantization noise (SQNR), so far and alone:")
     layers = entry.get("layers", ())

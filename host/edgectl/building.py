@@ -20,7 +20,7 @@ from edge_agent.vta.features import PROGRAM_ACROSS_LAYERS
 from edge_agent.vta.program import Program
 from edge_agent.vta.program_file import read_program, write_program
 from edge_agent.vta.verify import verify
-from edgectl.accuracy_gate import check_options, measured, require
+from edgectl.accuracy_gate import check_options, enough, measured, remarks
 from edgectl.bounds import layer_bounds, network_bound
 from edgectl.build_cache import BuildCache, build_key
 from edgectl.bundle import write_bundle
@@ -147,27 +147,36 @@ def build(
                 integer, accuracy = mixed(
                     model, integer, calibration, dataset, min_agreement, accuracy, target.processor, stages
                 )
-        remark = require({"model": {"name": model.name, **origin}, "accuracy": accuracy}, min_agreement)
+        document = {"model": {"name": model.name, **origin}, "accuracy": accuracy}
+        notices = remarks(document, min_agreement)
         built = build_integer(integer, target, origin, stages, **options, accuracy=accuracy)
-        return replace(built, notices=(remark,) if remark else ())
+        return replace(built, notices=notices)
 
     if cache is None:
         return compiled()
     with stages.stage("look in the cache"):
-        # What was measured depends on the data too, and which layers are in floating point on what is required.
-        key = build_key(model, calibration, target, origin, {**options, "data": dataset, "minimum": min_agreement})
-        entry, damaged = cache.find(key)
-        if entry is not None:
+        # What was measured depends on the data too, and where layers are in floating point, on what is required.
+        keys = [
+            build_key(model, calibration, target, origin, {**options, "data": dataset, **required})
+            for required in ({}, {"minimum": min_agreement})
+        ]
+        problems = []
+        for key in keys:
+            entry, damaged = cache.find(key)
+            problems.append(damaged)
+            if entry is None:
+                continue
             sealed = read_bundle(entry.data)
-            remark = require(sealed.manifest, min_agreement)
-            again = partial(_quantized, model, calibration, pixels, in_float_of(sealed.manifest))
-            found = Build(entry.data, sealed.digest, sealed.manifest, again, entry.built, (remark,) if remark else ())
-            stages.remark(found.how_made)
-            return found
+            if enough(sealed.manifest, min_agreement):
+                again = partial(_quantized, model, calibration, pixels, in_float_of(sealed.manifest))
+                notices = remarks(sealed.manifest, min_agreement)
+                found = Build(entry.data, sealed.digest, sealed.manifest, again, entry.built, notices)
+                stages.remark(found.how_made)
+                return found
     built = compiled()
     with stages.stage("keep in the cache"):
-        not_kept = cache.keep(key, built.data)
-    return replace(built, notices=(*built.notices, *filter(None, (damaged, not_kept))))
+        problems.append(cache.keep(keys[bool(in_float_of(built.manifest))], built.data))
+    return replace(built, notices=(*built.notices, *filter(None, problems)))
 
 
 def _quantized(model: Model, calibration: np.ndarray | None, pixels: bool, in_float: frozenset[str]) -> Model:

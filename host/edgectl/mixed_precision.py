@@ -1,16 +1,15 @@
 """Mixed precision by measurement: which layers must stay in floating point for a network to keep its answers.
 
-Layers are tried in the order of the noise that they add by themselves (layer_errors), the noisiest first: the fewest of
-that order that suffice are found by halving, then those that turn out not to be needed go back to integers, the most
-expensive on the CPU first.
+With all layers in floating point nothing is lost but at the input. Parts of the network go back to integers, halves
+first, then quarters and so on to single layers, the most expensive on the CPU first, as long as enough answers stay
+(Zeller's delta debugging). Neighbours stay together that way: a layer in floating point between two in integers gains
+little, as its input and output are rounded.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from edgectl.accuracy_gate import measured
 from edgectl.cpu_estimate import kernel_estimate
 from edgectl.datasets import Dataset
 from edgectl.graph import Model, Node
-from edgectl.layer_errors import layer_errors
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
@@ -31,6 +29,8 @@ from edgectl.stages import Stages
 
 MOST_SHARE = 0.5
 """Of the layers with weights: a network that needs more of them in floating point is not one for VTA."""
+MOST_TRIALS = 60
+"""Sets that are measured, at most; what is left then is not reduced further."""
 
 Quantized = Callable[[frozenset[str]], Model]
 """The integer model with the layers of these names in floating point."""
@@ -47,14 +47,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class Mixed:
-    """The cheapest set of layers found, None if none suffices; `trials` are all that were measured, in order."""
+    """The set of layers found, None if none suffices that is small enough; `trials` are all that were measured."""
 
     chosen: Trial | None
     trials: tuple[Trial, ...]
 
     @property
     def best(self) -> Trial:
-        return max(self.trials, key=lambda trial: trial.agreement.agreement.value)
+        """The smallest of the sets with the highest agreement."""
+        return max(self.trials, key=lambda trial: (trial.agreement.agreement.value, -len(trial.in_float)))
 
 
 def mixed(
@@ -73,7 +74,6 @@ def mixed(
     """
     found = find_mixed(
         model,
-        integer,
         lambda layers: quantize(model, calibration, in_float=layers),
         data,
         minimum,
@@ -99,37 +99,33 @@ def in_float_of(manifest: Mapping[str, Any]) -> frozenset[str]:
 
 def find_mixed(
     model: Model,
-    integer: Model,
     quantized: Quantized,
     data: Dataset,
     minimum: float,
     cpu: Processor,
     stages: Stages,
 ) -> Mixed:
-    """Which layers of float `model`, whose integer form `integer` agrees on less than `minimum` (0..1) of `data`, go to
-    the CPU so that enough answers stay. Deterministic; each trial quantizes the model and runs it on all of `data`.
+    """Which layers of float `model` go to the CPU so that its integer form agrees on `minimum` (0..1) of `data`.
+
+    Deterministic; each trial quantizes the model and runs it on all of `data`.
     """
-    order = _noisiest(model, integer, data)
-    most = max(1, math.floor(len(order) * MOST_SHARE))
+    layers = weighted(model)
     search = _Search(model, quantized, data, minimum, stages)
-    failed, count = 0, 1
-    while not search.suffices(order[:count]):
-        if count >= min(most, len(order)):
-            return Mixed(None, tuple(search.trials))
-        failed, count = count, min(2 * count, most)
-    while count - failed > 1:
-        middle = (failed + count) // 2
-        if search.suffices(order[:middle]):
-            count = middle
-        else:
-            failed = middle
-    chosen = list(order[:count])
-    for name in sorted(chosen, key=partial(_cost, model, cpu), reverse=True):
-        fewer = [other for other in chosen if other != name]
-        # Without the last one it was too little.
-        if fewer and name != order[count - 1] and search.suffices(fewer):
-            chosen = fewer
-    return Mixed(search.trial(chosen), tuple(search.trials))
+    kept = list(layers)
+    if not search.suffices(kept):
+        return Mixed(None, tuple(search.trials))
+    costs = {name: _cost(model, cpu, name) for name in layers}
+    size = len(kept) // 2
+    while size:
+        parts = [kept[begin : begin + size] for begin in range(0, len(kept), size)]
+        for part in sorted(parts, key=lambda names: -sum(costs[name] for name in names)):
+            fewer = [name for name in kept if name not in part]
+            if fewer and len(search.trials) < MOST_TRIALS and search.suffices(fewer):
+                kept = fewer
+        size //= 2
+    if len(kept) > max(1.0, MOST_SHARE * len(layers)):
+        return Mixed(None, tuple(search.trials))
+    return Mixed(search.trial(kept), tuple(search.trials))
 
 
 class _Search:
@@ -158,13 +154,6 @@ def weighted(model: Model) -> dict[str, Node]:
     """The layers of a float model that have a choice, by name: those with weights, as batch norms are folded."""
     folded = fold_batch_norm(model)
     return {node.name: node for node in folded.nodes if isinstance(node.operator, BatchNorm | Convolution | Dense)}
-
-
-def _noisiest(model: Model, integer: Model, data: Dataset) -> list[str]:
-    """The layers with weights by the noise that each adds by itself, the most first."""
-    noise = {error.layer: error.own for error in layer_errors(model, integer, data.images) if error.own is not None}
-    layers = weighted(model)
-    return sorted(layers, key=lambda name: noise.get(layers[name].label, math.inf))
 
 
 def _cost(model: Model, cpu: Processor, name: str) -> float:

@@ -122,9 +122,12 @@ class _Stream:
         self, memory: np.ndarray, bus_bytes: int, parameters: Parameters
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Latency, beats and padding of LOAD and STORE, cycles; zero where nothing is moved."""
-        names = ("y_size", "x_size", "x_stride", "x_pad_0", "x_pad_1")
-        rows, columns, stride, left, right = (self._column(name, Opcode.LOAD, Opcode.STORE) for name in names)
-        padding = np.where(columns > 0, (left + right) * rows, 0)
+        names = ("y_size", "x_size", "x_stride")
+        rows, columns, stride = (self._column(name, Opcode.LOAD, Opcode.STORE) for name in names)
+        pads = ("y_pad_0", "y_pad_1", "x_pad_0", "x_pad_1")
+        above, below, left, right = (self._column(name, Opcode.LOAD) for name in pads)
+        written = (above + rows + below) * (left + columns + right)
+        padding = np.where(columns > 0, written - rows * columns, 0)
         together = (rows == 1) | (stride == columns)
         columns = np.where(together, rows * columns, columns)
         rows = np.where(together, 1, rows)

@@ -35,7 +35,7 @@ class Part:
 class Decision:
     """How the layer `name` is cut into tiles, and all that the search knew of it.
 
-    `computes` are the nodes that the layer stands for, in order; none: it copies a concatenation or a part of one. `patch`:
+    `computes` are the nodes that the layer stands for, in order; none: it copies (a part of) a concatenation. `patch`:
     its input is no image but patches of so many pixels, which the CPU packs.
     """
 

@@ -39,7 +39,7 @@ class Opened:
 
     @property
     def bus_bytes(self) -> int:
-        """Width of the memory port of the board that the bundle is for. Raises IncompatibleError on an unknown board."""
+        """Width of the memory port of the bundle's board. Raises IncompatibleError on an unknown board."""
         return BUS_BYTES if self.bundle is None else profile(self.bundle.manifest["board"]).bus_bytes
 
     def layers_called(self, name: str) -> list[tuple[str, int]]:

@@ -12,7 +12,6 @@ from edge_agent.vta.counters import count
 from edge_agent.vta.isa import (
     Alu,
     AluOpcode,
-    Finish,
     Gemm,
     Instruction,
     Load,
@@ -189,6 +188,3 @@ class Mutator:
                             -1,
                             lambda c=constants: replace(self.program, constants=c),  # type: ignore[misc]
                         )
-
-
-__all__ = ["Finish", "Mutant", "Mutator"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Set
 
-import numpy as np
-
+from edgectl.datasets import Data, read_calibration
 from edgectl.graph import Model
 from edgectl.quantization.calibration import observe, synthetic_images
 from edgectl.quantization.equalization import equalized
@@ -20,13 +19,13 @@ docs/quantization.md."""
 
 def quantize(
     model: Model,
-    calibration: np.ndarray | None = None,
+    calibration: Data | None = None,
     progress: Callable[[int, int], None] | None = None,
     in_float: Set[str] = frozenset(),
 ) -> Model:
-    """The integer Model of a float one. `calibration` is float32 (N, C, H, W), preprocessed; None: synthetic images,
-    which show a network's ranges roughly, and no more: channels, weights and biases are not fitted to them. Layers
-    named `in_float` stay in floating point.
+    """The integer Model of a float one. `calibration` is a folder of photographs, an .npz file, an array of images or
+    an iterable of them (see `read_calibration`); None: synthetic images, which show a network's ranges roughly, and no
+    more: channels, weights and biases are not fitted to them. Layers named `in_float` stay in floating point.
 
     Raises UsageError where the calibration data does not fit the model.
     """
@@ -35,5 +34,6 @@ def quantize(
         (only,) = list(folded.inputs.values())[:1]
         seen = observe(folded, synthetic_images(model.preprocessing, only.shape), progress)
         return rewrite(folded, {name: observation.times(HEADROOM) for name, observation in seen.items()}, in_float)[0]
-    integer, layers = rewrite(*equalized(folded, observe(folded, calibration, progress)), in_float)
-    return fitted(integer, layers, calibration, progress)
+    images = read_calibration(calibration, model)
+    integer, layers = rewrite(*equalized(folded, observe(folded, images, progress)), in_float)
+    return fitted(integer, layers, images, progress)

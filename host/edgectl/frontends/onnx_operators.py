@@ -155,8 +155,7 @@ def general_product(layer: OnnxLayer) -> Result:
     bias: Value | None = None
     if layer.has(2) and beta != 0:
         stored = layer.stored(layer.value(2), "bias")
-        full = np.broadcast_to(stored.array.reshape(-1), array.shape[:1])
-        bias = Constant(stored.name, full if beta == 1 else full * full.dtype.type(beta))
+        bias = stored if beta == 1 else Constant(stored.name, stored.array * stored.array.dtype.type(beta))
     return compose.dense(layer, layer.value(), scaled, bias)
 
 

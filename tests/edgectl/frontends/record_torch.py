@@ -1,4 +1,6 @@
-"""Records a small network as torch.export saves it, and what PyTorch computes with it: python -m tests.edgectl.frontends.record_torch
+"""Records a small network as torch.export saves it, and what PyTorch computes with it.
+
+    python -m tests.edgectl.frontends.record_torch
 
 With this recording, everybody's tests read a `.pt2` file, PyTorch or not.
 """
@@ -33,7 +35,8 @@ def main() -> None:
     program = torch.export.export(network, (x,), dynamic_shapes=({0: batch},))
     file = io.BytesIO()
     torch.export.save(program, file)
-    with zipfile.ZipFile(file) as saved, zipfile.ZipFile(RECORDED / "torch_network.pt2", "w", zipfile.ZIP_DEFLATED) as kept:
+    target = RECORDED / "torch_network.pt2"
+    with zipfile.ZipFile(file) as saved, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as kept:
         for member in saved.namelist():
             content = saved.read(member)
             if member.endswith("models/model.json"):

@@ -12,6 +12,7 @@ from edgectl.frontends.torch import from_module
 from edgectl.interpreter import interpret
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra `torch`)")
+pytestmark = pytest.mark.torch
 functional = torch.nn.functional
 
 IMAGE = (4, 6, 7)

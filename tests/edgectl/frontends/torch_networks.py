@@ -94,7 +94,9 @@ def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module | None:
 class ResNet(nn.Module):
     """Residual network with torchvision's names: conv1, bn1, layer1..layer4, fc."""
 
-    def __init__(self, block: type[Basic] | type[Bottleneck], depths: Sequence[int], classes: int = 1000, width: int = 64) -> None:
+    def __init__(
+        self, block: type[Basic] | type[Bottleneck], depths: Sequence[int], classes: int = 1000, width: int = 64
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -236,24 +238,26 @@ class Fire(nn.Module):
         return torch.cat([functional.relu(self.expand1x1(x)), functional.relu(self.expand3x3(x))], 1)
 
 
+FIRES = {2: (16, 64), 3: (16, 64), 4: (32, 128), 5: (32, 128), 6: (48, 192), 7: (48, 192), 8: (64, 256), 9: (64, 256)}
+"""Squeezed and expanded channels of SqueezeNet 1.1, by the number of the layer."""
+
+
 class SqueezeNet(nn.Module):
     """SqueezeNet 1.1."""
-
-    WIDTHS = {2: (16, 64), 3: (16, 64), 4: (32, 128), 5: (32, 128), 6: (48, 192), 7: (48, 192), 8: (64, 256), 9: (64, 256)}
 
     def __init__(self, classes: int = 1000) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 3, 2)
         self.pool = nn.MaxPool2d(3, 2)
         channels = 64
-        for number, (squeezed, expanded) in self.WIDTHS.items():
+        for number, (squeezed, expanded) in FIRES.items():
             setattr(self, f"fire{number}", Fire(channels, squeezed, expanded))
             channels = 2 * expanded
         self.conv10 = nn.Conv2d(channels, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pool(functional.relu(self.conv1(x)))
-        for number in self.WIDTHS:
+        for number in FIRES:
             x = getattr(self, f"fire{number}")(x)
             if number in (3, 5):
                 x = self.pool(x)
@@ -266,7 +270,9 @@ class Shuffle(nn.Module):
     def __init__(self, width: int = 32, classes: int = 10) -> None:
         super().__init__()
         self.stem = conv_norm(3, width, 3, 2)
-        self.branch = nn.Sequential(conv_norm(width // 2, width // 2, 1), conv_norm(width // 2, width // 2, 3, 1, width // 2, ""))
+        self.branch = nn.Sequential(
+            conv_norm(width // 2, width // 2, 1), conv_norm(width // 2, width // 2, 3, 1, width // 2, "")
+        )
         self.fc = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,14 @@ def explain(opened: Opened, layer: str, tilings: bool = False) -> list[dict[str,
     return entries
 
 
+def _predicted(manifest: Mapping[str, Any]) -> str:
+    if "predicted" not in manifest:
+        return "nothing: it is for the CPU of a host"
+    predicted = manifest["predicted"]
+    total = f" of {predicted['total_seconds'] * 1e3:.1f} ms in all" if "total_seconds" in predicted else ""
+    return f"{predicted['vta_cycles']:,} cycles on VTA, {predicted['vta_seconds'] * 1e3:.1f} ms{total}"
+
+
 def describe(opened: Opened) -> dict[str, Any]:
     """Everything but the instructions, as plain data."""
     summary: dict[str, Any] = {}
@@ -146,7 +154,6 @@ def describe(opened: Opened) -> dict[str, Any]:
     recorded = None
     if opened.bundle is not None:
         manifest = opened.bundle.manifest
-        predicted = manifest["predicted"]
         recorded, accuracy = manifest.get("accuracy"), Accuracy.of(manifest)
         summary = {
             "model": manifest["model"]["name"],
@@ -161,8 +168,7 @@ def describe(opened: Opened) -> dict[str, Any]:
             "preprocessing": manifest["preprocessing"],
             "labels": f"{len(manifest['labels'])} classes",
             "counters": ", ".join(f"{name} {value:,}" for name, value in manifest["counters"].items()),
-            "predicted": f"{predicted['vta_cycles']:,} cycles on VTA, {predicted['vta_seconds'] * 1e3:.1f} ms"
-            + (f" of {predicted['total_seconds'] * 1e3:.1f} ms in all" if "total_seconds" in predicted else ""),
+            "predicted": _predicted(manifest),
             "accuracy": accuracy.in_words() if accuracy else NOT_MEASURED,
             "members": ", ".join(f"{name} {entry['bytes']:,}" for name, entry in manifest["members"].items()),
         }

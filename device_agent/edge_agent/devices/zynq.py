@@ -170,7 +170,7 @@ class Zynq(Accelerator):
             return
         if self._pending.ends():
             self._settled()
-        else:
+        elif not self._condition:
             self._recover("a run did not finish")
 
     def reprogrammed(self) -> None:

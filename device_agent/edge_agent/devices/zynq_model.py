@@ -59,10 +59,12 @@ def _own(folder: Path) -> int:
 
 def _start(folder: Path, profile: str) -> ModelState:
     command = [sys.executable, "-m", "edge_agent.register_model", "--directory", str(folder), "--profile", profile]
+    # As for the simulated board: its matrices are small, BLAS threads would wait for each other.
+    environment = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **os.environ}
     with (folder / LOG).open("wb") as log:
         # A session of its own: what ends the agent does not end the hardware.
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/", env=environment
         )
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:

@@ -67,6 +67,8 @@ class UDmaBuf(RegionMemory):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise BusyError(f"another process uses {device}; stop the other edge-agent first") from error
+            # The mapping lives as long as its arrays and has the descriptor's copy, which would keep the lock.
+            stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)
             try:
                 mapping = mmap.mmap(descriptor, region.nbytes, mmap.MAP_SHARED)
             except (OSError, ValueError) as error:

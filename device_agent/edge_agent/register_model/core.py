@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -61,6 +61,8 @@ class ModelCore:
         self._changed = threading.Condition()
         self._executes = threading.Lock()
         self._resets = 0
+        self.changes = 0
+        """Grows whenever a register may have changed by itself."""
         self._put_back()
 
     def _put_back(self) -> None:
@@ -69,6 +71,7 @@ class ModelCore:
         self._data: dict[tuple[str, int], int] = {}
         self._done, self._done_valid = 0, 0
         self._stuck = False
+        self.changes += 1
 
     def reset(self) -> None:
         """As after programming; a run that is under way is abandoned."""
@@ -98,9 +101,15 @@ class ModelCore:
                 return self._done_valid
             return self._data.get((block, offset), 0)
 
+    def snapshot(self, offsets: Sequence[int]) -> Mapping[str, list[int]]:
+        """Registers of all modules at one moment, as reading would show them."""
+        with self._changed:
+            return {block: [self.peek(block, offset) for offset in offsets] for block in BLOCKS}
+
     def write(self, block: str, offset: int, value: int) -> None:
         """Write a register; what cannot be written ignores it."""
         with self._changed:
+            self.changes += 1
             if offset == CONTROL:
                 self._control[block] = self._control[block] & ~AUTO_RESTART | value & AUTO_RESTART
                 if value & START and not self._control[block] & START:
@@ -158,12 +167,15 @@ class ModelCore:
         with self._changed:
             if self._resets == resets:
                 self._control["fetch"] = self._control["fetch"] & ~START | DONE | IDLE | READY
+                self.changes += 1
 
     def _say_done(self, resets: int, value: int) -> None:
         with self._changed:
             if self._resets != resets:
                 raise _Reset
             self._done, self._done_valid = value, 1
+            self.changes += 1
+            self._changed.notify_all()
 
     def _stick(self, resets: int) -> None:
         with self._changed:

@@ -60,7 +60,7 @@ class Model:
             raise AgentError(f"board profile '{profile_name}' has no hardware entry, so there is nothing to model")
         root = directory / ROOT
         shutil.rmtree(root, ignore_errors=True)  # of a model that was killed
-        self._tree: Tree = make_tree(root, board.hardware, coherent=board.hardware.coherent)
+        self._tree: Tree = make_tree(root, board.hardware)
         self._quirks = Quirks()
         self._core = ModelCore(Machine(self._tree.memory, board.vta, board.features), self._read_quirks)
         self._watcher = Watcher(self._tree, self._core)

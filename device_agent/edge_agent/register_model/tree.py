@@ -45,30 +45,40 @@ class Tree:
         return self.root / "sys" / "class" / "fpga_manager" / "fpga0"
 
 
-def make_tree(root: Path, hardware: Hardware, memory_bytes: int = MEMORY_BYTES, coherent: bool = True) -> Tree:
-    """Create it; `root` must not exist or be empty."""
+def make_tree(root: Path, hardware: Hardware, memory_bytes: int = MEMORY_BYTES, uio: bool = True) -> Tree:
+    """Create it; `root` must not exist or be empty. Without `uio`, registers are in /dev/mem alone."""
     devices, classes = root / "dev", root / "sys" / "class"
     devices.mkdir(parents=True)
     (root / "lib" / "firmware").mkdir(parents=True)
+    physical = _create(devices / "mem", SLCR + mmap.PAGESIZE)
     pages = {}
     for number, (name, address) in enumerate(hardware.registers.items()):
-        pages[name] = _device(devices / f"uio{number}", hardware.register_bytes).view(np.uint32)
+        if not uio:
+            pages[name] = _map(physical, hardware.register_bytes, address).view(np.uint32)
+            continue
+        descriptor = _create(devices / f"uio{number}", hardware.register_bytes)
+        pages[name] = _map(descriptor, hardware.register_bytes).view(np.uint32)
         attributes = {"addr": hex(address), "size": hex(hardware.register_bytes), "offset": "0x0", "name": name}
         _write(classes / "uio" / f"uio{number}" / "maps" / "map0", attributes)
         _write(classes / "uio" / f"uio{number}", {"name": f"vta-{name}"})
-    slcr = _device(devices / "mem", mmap.PAGESIZE, SLCR).view(np.uint32)
-    memory = _device(devices / "udmabuf0", memory_bytes)
-    region = {"phys_addr": f"{MEMORY_BASE:#018x}", "size": memory_bytes, "dma_coherent": int(coherent)}
+    slcr = _map(physical, mmap.PAGESIZE, SLCR).view(np.uint32)
+    memory = _map(_create(devices / "udmabuf0", memory_bytes), memory_bytes)
+    region = {"phys_addr": f"{MEMORY_BASE:#018x}", "size": memory_bytes, "dma_coherent": int(hardware.coherent)}
     _write(classes / "u-dma-buf" / "udmabuf0", region | _ATTRIBUTES)
     _write(classes / "fpga_manager" / "fpga0", {"state": "operating", "flags": 0, "firmware": ""})
     return Tree(root, pages, slcr, PhysicalMemory(MEMORY_BASE, memory))
 
 
-def _device(path: Path, nbytes: int, offset: int = 0) -> np.ndarray:
-    """A device file whose bytes from `offset` on, uint8 (nbytes,), this process has in its memory."""
+def _create(path: Path, nbytes: int) -> int:
+    """A device file of zeros; it lasts as long as this process."""
     descriptor = os.memfd_create(path.name, os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, offset + nbytes)
+    os.ftruncate(descriptor, nbytes)
     path.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
+    return descriptor
+
+
+def _map(descriptor: int, nbytes: int, offset: int = 0) -> np.ndarray:
+    """A part of a device's bytes, uint8 (nbytes,)."""
     return np.frombuffer(mmap.mmap(descriptor, nbytes, mmap.MAP_SHARED, offset=offset), np.uint8)
 
 

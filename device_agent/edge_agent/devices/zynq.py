@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 _MARGIN = 10
 """A run is given so many times what it would take if nothing overlapped, or the board's patience if that is longer."""
+_RESET_SECONDS = 0.5
 _REPAIR = "program the FPGA again: `edgectl flash BOARD`"
 
 
@@ -251,7 +252,7 @@ class Zynq(Accelerator):
             if self._reset_core is None:
                 raise HardwareError("nothing but programming resets it")
             self._reset_core()
-            if not self._core.is_as_programmed():
+            if not wait(self._core.is_as_programmed, _RESET_SECONDS):
                 raise HardwareError("the fabric's reset did not reach it")
         except HardwareError as error:
             self._condition = f"{why}; {error}"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edge_agent.hardware.core import CONTROL, START
-from edge_agent.hardware.fabric import FPGA_RESET, SLCR_LOCK, SLCR_UNLOCK, UNLOCK_KEY
+from edge_agent.hardware.fabric import FPGA_RESET, LOCK_KEY, SLCR_LOCK, SLCR_UNLOCK, UNLOCK_KEY
 from edge_agent.register_model.core import BLOCKS, ModelCore
 from edge_agent.register_model.quirks import Quirks
 from edge_agent.register_model.tree import Tree
@@ -34,6 +34,7 @@ class Watcher:
         self._pages: Mapping[str, np.ndarray] = {name: tree.pages[name][:_WORDS] for name in BLOCKS}
         self._shown: Mapping[str, np.ndarray] = {name: page.copy() for name, page in self._pages.items()}
         self._seen = -1
+        self._in_reset = False
         self._active = time.monotonic()
         self._show()
 
@@ -47,10 +48,7 @@ class Watcher:
                     self._take(name, index)
         for name in starts:
             self._take(name, _CONTROL)
-        if self._slcr[FPGA_RESET // _WORD_BYTES] & 1 and self._is_unlocked():
-            self._active = time.monotonic()
-            if quirks.reset_works:
-                self.restart()
+        self._watch_reset(quirks)
         self._show()
 
     def restart(self) -> None:
@@ -66,9 +64,20 @@ class Watcher:
         active = time.monotonic() - self._active < _ACTIVE_SECONDS
         time.sleep(_ACTIVE_PAUSE if active or self._core.peek("fetch", CONTROL) & START else _IDLE_PAUSE)
 
-    def _is_unlocked(self) -> bool:
+    def _watch_reset(self, quirks: Quirks) -> None:
+        """A reset may be over before it is seen: then unlocking and locking are what is left of it."""
         unlocked, locked = self._slcr[SLCR_UNLOCK // _WORD_BYTES], self._slcr[SLCR_LOCK // _WORD_BYTES]
-        return bool(unlocked == UNLOCK_KEY and locked == 0)
+        if unlocked != UNLOCK_KEY:
+            return
+        asserted = bool(self._slcr[FPGA_RESET // _WORD_BYTES] & 1)
+        if asserted or locked == LOCK_KEY:
+            self._active = time.monotonic()
+            if quirks.reset_works and not self._in_reset:
+                self.restart()
+            self._in_reset = asserted
+        if locked == LOCK_KEY and not asserted:
+            self._slcr[SLCR_UNLOCK // _WORD_BYTES] = self._slcr[SLCR_LOCK // _WORD_BYTES] = 0
+            self._in_reset = False
 
     def _take(self, name: str, index: int) -> None:
         """What the driver has written to a register."""

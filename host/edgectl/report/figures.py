@@ -215,6 +215,7 @@ class Figures:
                 "clock_hz": self.board.clock_hz,
                 "vta_seconds": self.seconds,
             },
+            "predicted_cycles": self.cycles,
             "counters": self.counters.as_dict(),
             "bound": {**self.bound.as_dict(), "bytes": self.bound.nbytes, "cycles": self.bound.cycles(bus)},
             "layers": [layer.as_dict(bus) for layer in self.layers],

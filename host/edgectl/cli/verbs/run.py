@@ -45,6 +45,7 @@ def run(
                 "preprocessing": manifest["preprocessing"],
                 "top": [asdict(score) for score in prediction.top],
                 "latency": {"per_sample_ms": reply.seconds * 1e3 / batch, "vta_ms": reply.vta_seconds * 1e3 / batch},
+                "predicted_cycles": manifest["predicted"]["vta_cycles"],
                 "counters": dict(reply.counters),
             }
         )

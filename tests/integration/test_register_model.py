@@ -22,7 +22,8 @@ from edge_agent.boards import profile
 from edge_agent.bundle import read_bundle
 from edge_agent.devices.zynq_model import FOLDER
 from edge_agent.errors import VerificationError as AgentVerificationError
-from edge_agent.register_model.files import QUIRKS, ModelState
+from edge_agent.hardware.journal import Journal
+from edge_agent.register_model.files import QUIRKS, ROOT, ModelState
 from edge_agent.register_model.quirks import Quirks
 from edge_agent.runtime.executor import Runtime
 from edgectl.boards.board import Board
@@ -123,8 +124,15 @@ def status_of(board: SimulatedBoard) -> dict[str, object]:
 
 
 def give(board: SimulatedBoard, quirks: Quirks) -> None:
+    """From the next run on."""
     quirks.write(model_folder(board) / QUIRKS)
-    time.sleep(0.5)  # the model looks four times a second
+
+
+def is_running(board: SimulatedBoard) -> bool:
+    """Whether the driver's journal says that a run is under way."""
+    with (model_folder(board) / ROOT / "dev" / "udmabuf0").open("rb") as device:
+        entry = Journal(np.frombuffer(device.read(64), np.uint8)).read()
+    return entry is not None and entry.running
 
 
 def test_a_deploy_to_the_modelled_board(board: SimulatedBoard, demo: Build) -> None:
@@ -152,13 +160,21 @@ def test_an_agent_killed_in_an_inference_serves_again(board: SimulatedBoard, dem
     """Fault 5: the client is told at once; the next agent waits for the run that goes on, and has all DMA memory."""
     with Board(NAME) as connected:
         connected.deploy(demo)
-    give(board, Quirks(begin_seconds=1.0))
+    give(board, Quirks(begin_seconds=3.0))
     running = board.find()
     assert running is not None
     model = ModelState.read(model_folder(board) / ModelState.NAME)
-    threading.Timer(0.5, os.kill, (running.state.pid, signal.SIGKILL)).start()
+
+    def kill() -> None:
+        while not is_running(board):
+            time.sleep(0.01)
+        os.kill(running.state.pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
     with pytest.raises(UnreachableError), running.connect() as connection:
         connection.infer({"data": np.zeros((1, 3, 32, 32), np.float32)})
+    killer.join()
     (model_folder(board) / QUIRKS).unlink()
     again = board.ensure()
     assert ModelState.read(model_folder(board) / ModelState.NAME) == model

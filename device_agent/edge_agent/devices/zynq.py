@@ -295,4 +295,4 @@ def open_zynq(
 
 
 def open_device(profile: BoardProfile, directory: Path) -> Accelerator:
-    return open_zynq("zynq", profile, System(), directory)
+    return open_zynq("zynq", profile, System.here(), directory)

@@ -159,6 +159,20 @@ def test_a_run_that_never_ends_degrades_a_board_without_reset(hang: str) -> None
     check_run(driver, builder, loaded, 2)
 
 
+def test_programming_that_nobody_told_of_ends_it_too() -> None:
+    """Such as over SSH, beside the agent."""
+    modelled = Modelled(quirks=Quirks(hang="start"))
+    driver, builder = modelled.driver(), TiledConvolution()
+    loaded = driver.load(builder.build())
+    times_out(driver, loaded)
+    driver.reset()
+    assert driver.condition()
+    modelled.quirks = Quirks()
+    modelled.core.reset()
+    check_run(driver, builder, loaded, 1)
+    assert driver.condition() == ""
+
+
 @pytest.mark.parametrize("hang", ["start", "end"])
 def test_the_fabrics_reset_brings_it_back(hang: str) -> None:
     modelled = Modelled(can_reset=True)
@@ -407,7 +421,14 @@ def test_an_empty_fpga_is_not_touched() -> None:
     assert driver.condition() == "the FPGA is not programmed"
     states[0] = "operating"
     driver.reprogrammed()
-    check_run(driver, builder, driver.load(builder.build()), 0)
+    loaded = driver.load(builder.build())
+    check_run(driver, builder, loaded, 0)
+    states[0] = "write"  # somebody programs it now
+    with pytest.raises(DegradedError, match="not programmed"):
+        check_run(driver, builder, loaded, 1)
+    states[0] = "operating"
+    modelled.core.reset()
+    check_run(driver, builder, loaded, 2)
 
 
 def test_an_unloaded_or_foreign_program_does_not_run() -> None:

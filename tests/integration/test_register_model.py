@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -215,3 +216,13 @@ def test_an_accelerator_that_never_finishes(impatient: None, board: SimulatedBoa
             connected.infer(inputs)
         status = status_of(board)
         assert not status["ready"] and "did not reach it" in str(status["degraded"])
+
+
+def test_another_configuration() -> None:
+    """Other elements, other addresses: four rows of eight lanes."""
+    board = replace(profile("pynq-model"), config="4x8_i8w8a32_15_16_16_18")
+    built = build(NETWORKS["residual"]().with_batch(4), board)
+    assert built.programs
+    loaded = Runtime(Modelled(board=board, memory_bytes=16 << 20).driver(patience=60)).load(read_bundle(built.data))
+    loaded.self_test()
+    loaded.close()

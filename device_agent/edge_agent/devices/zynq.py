@@ -17,7 +17,8 @@ from edge_agent.boards import BoardProfile
 from edge_agent.devices.base import Accelerator, AcceleratorInfo, LoadedProgram, RunStats
 from edge_agent.errors import DeadlineError, DegradedError, HardwareError, IncompatibleError, InputError
 from edge_agent.hardware.core import Core
-from edge_agent.hardware.dma import DmaBuffer, DmaMemory, open_dma_memory
+from edge_agent.hardware.dma import DmaBuffer, DmaMemory
+from edge_agent.hardware.dma_kinds import open_dma_memory
 from edge_agent.hardware.fabric import require_programmed, reset_of
 from edge_agent.hardware.journal import Journal
 from edge_agent.hardware.ordering import barrier

@@ -23,8 +23,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Source:
-    """A model as named on the command line. `name` is a zoo name or a checkpoint's prefix; `shape` (C, H, W),
-    (N, C, H, W) or (features) is needed where a checkpoint records none; `mean` and `std` override preprocessing's.
+    """A model as named on the command line. `name` is what `load` takes as text; `shape` (C, H, W),
+    (N, C, H, W) or (features) is needed where a file records none; `mean` and `std` override preprocessing's.
 
     `calibration` is a folder of photographs or an .npz file; empty: synthetic images. `offload`, `pixels`: see `build`.
     """
@@ -43,9 +43,11 @@ class Source:
 
 
 def is_bundle(model: str) -> bool:
-    """Whether `model` names a bundle: nothing else ends so, or is a file that begins with a ZIP's signature."""
+    """Whether `model` names a bundle: by its ending, or as a file that begins with a ZIP's signature."""
     if model.endswith(".bundle"):
         return True
+    if model.endswith((".pt2", ".pt", ".pth")):
+        return False  # PyTorch's are ZIP archives too.
     try:
         with open(model, "rb") as file:
             return file.read(4) == b"PK\x03\x04"
@@ -97,7 +99,7 @@ def prepare(source: Source, simulated: bool = True) -> Prepared:
         model = replace(model, preprocessing=given)
     elif model.preprocessing is None and images and images[0].shape[1] == 3:
         notices.append(
-            "the checkpoint says nothing of preprocessing: assuming ImageNet's mean and std, RGB; "
+            "the model says nothing of preprocessing: assuming ImageNet's mean and std, RGB; "
             "--mean and --std say otherwise"
         )
         model = replace(model, preprocessing=image_preprocessing(IMAGENET_MEAN, IMAGENET_STD, images[0].shape))

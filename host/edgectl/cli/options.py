@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from edgectl.sources import Source
 
 ModelArgument = Annotated[
-    str, typer.Argument(help="A zoo name (see `edgectl models`), a checkpoint's prefix, or a bundle.")
+    str,
+    typer.Argument(
+        help="Name in `edgectl models`, a checkpoint's prefix, a .onnx or .pt2 file, package.module:factory, a bundle."
+    ),
 ]
 BoardOption = Annotated[
     str, typer.Option("--board", help="sim, or HOST:PORT of an edge-agent (its key in EDGECTL_KEY).")

@@ -69,22 +69,27 @@ class Prepared:
         return read_calibration(path, self.model) if path else None
 
 
+def input_shape(shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """What `--shape` means, batch first; None where it is empty. Raises UsageError."""
+    if not shape:
+        return None
+    if len(shape) not in (1, 3, 4) or min(shape) < 1:
+        raise UsageError(
+            f"--shape {','.join(map(str, shape))}: give C,H,W, such as 3,224,224, or the number of features"
+        )
+    if math.prod(shape[-3:]) > MAXIMUM_ELEMENTS:
+        raise UsageError(
+            f"--shape {','.join(map(str, shape))} has {math.prod(shape[-3:]):,} values, at most "
+            f"{MAXIMUM_ELEMENTS:,} are supported"
+        )
+    return (1, *shape[-3:])
+
+
 def prepare(source: Source, simulated: bool = True) -> Prepared:
     """Load the model that `source` names. Raises ModelError, UsageError, UnreachableError, VerificationError."""
     if not 1 <= source.batch <= MAXIMUM_BATCH:
         raise UsageError(f"--batch {source.batch} must be 1 to {MAXIMUM_BATCH}")
-    shapes = None
-    if source.shape:
-        if len(source.shape) not in (1, 3, 4) or min(source.shape) < 1:
-            raise UsageError(
-                f"--shape {','.join(map(str, source.shape))}: give C,H,W, such as 3,224,224, or the number of features"
-            )
-        if math.prod(source.shape[-3:]) > MAXIMUM_ELEMENTS:
-            raise UsageError(
-                f"--shape {','.join(map(str, source.shape))} has {math.prod(source.shape[-3:]):,} values, at most "
-                f"{MAXIMUM_ELEMENTS:,} are supported"
-            )
-        shapes = (1, *source.shape[-3:])
+    shapes = input_shape(source.shape)
     model, weights = load(source.name, source.weights, shapes, simulated, source.seed, labels=source.labels)
     notices = []
     if bool(source.mean) != bool(source.std):

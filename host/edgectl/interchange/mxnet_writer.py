@@ -42,10 +42,11 @@ class SymbolWriter:
         self.nodes: list[dict[str, Any]] = []
         self.values: dict[str, Value] = {}
         self.stored: list[StoredParameter] = []
-        self.names = Names()
+        self.names, self.inputs = Names(), dict[str, str]()
         # Inputs have their names whatever else is called so: others depend on them.
         for name, kind in model.inputs.items():
-            self.values[name] = self._variable(self.names.unique(legal(name)), kind.shape)
+            self.inputs[name] = self.names.unique(legal(name))
+            self.values[name] = self._variable(self.inputs[name], kind.shape)
         self.targets = {node.name: self.names.unique(legal(node.name)) for node in model.nodes}
 
     def _variable(self, name: str, shape: tuple[int, ...]) -> Value:
@@ -122,7 +123,7 @@ def to_symbol(model: Model) -> tuple[str, Translation]:
         "heads": [[writer.values[name], 0, 0] for name in model.outputs],
         "attrs": {"mxnet_version": ["int", MXNET_VERSION]},
     }
-    return json.dumps(document, indent=1) + "\n", Translation(writer.targets, tuple(writer.stored))
+    return json.dumps(document, indent=1) + "\n", Translation({**writer.inputs, **writer.targets}, tuple(writer.stored))
 
 
 Writer = Callable[[SymbolWriter, Node, Any], Value]

@@ -36,7 +36,7 @@ class StoredParameter:
 
 @dataclass(frozen=True)
 class Translation:
-    """`layers`: a node's name -> its name in the target, in topological order. `parameters`: all that was written.
+    """`layers`: the name of an input or a node -> its name in the target. `parameters`: all that was written.
 
     `notes` tells what a person should know.
     """

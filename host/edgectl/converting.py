@@ -95,15 +95,17 @@ def convert(
     """Write a float model for MXNet or PyTorch (`to`: mxnet, torch) and prove that the files compute the same.
 
     `source` is whatever `load` takes, or a Model; `reference` is the framework's own object that a Model came from, a
-    torch module or a Gluon block, whose outputs are compared too (of any other source, that is `source` itself). With `output` OUT (default: the model's name) the files are, for MXNet,
-    OUT-symbol.json, OUT-0000.params and OUT-preprocessing.json, for PyTorch OUT.py and OUT.pth; and OUT-contrast.json
-    and OUT-contrast.md, the comparison of every layer and parameter. Without `proof` nothing is run, and these say so.
+    torch module or a Gluon block, whose outputs are compared too (of any other source, that is `source` itself).
+
+    With `output` OUT (default: the model's name) the files are, for MXNet, OUT-symbol.json, OUT-0000.params and
+    OUT-preprocessing.json, for PyTorch OUT.py and OUT.pth; and OUT-contrast.json and OUT-contrast.md, the comparison of
+    every layer and parameter. Without `proof` nothing is run, and these say so.
 
     The written files are run on random inputs and, where the model takes photographs, on `image` (default: the cat
     that ships). `tolerance` is the largest difference that a layer may have, in units of its largest value.
 
-    Raises VerificationError, naming the first diverging layer, where they differ: then of the files only the contrast is
-    written. Raises ModelError (not expressible, or not loadable), UsageError, UnreachableError; nothing is written then.
+    Raises VerificationError, naming the first diverging layer, where they differ: then of the files only the contrast
+    is written. Raises ModelError (not expressible, or not loadable), UsageError, UnreachableError: nothing is written.
     """
     progress = stages or Stages()
     if to not in TARGETS:
@@ -185,8 +187,8 @@ def _require_torch() -> None:
         import_torch()
     except ModelError as error:
         raise UsageError(
-            f"the converted code cannot be run here, so nothing would prove it: {error.__cause__}; install PyTorch with "
-            "`pip install 'edgectl[torch]'`, or convert without proof: --no-proof"
+            f"the converted code cannot be run here, so nothing would prove it: {error.__cause__}; install PyTorch "
+            "with `pip install 'edgectl[torch]'`, or convert without proof: --no-proof"
         ) from error
 
 

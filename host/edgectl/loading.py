@@ -150,8 +150,8 @@ def _told_by_code(module: Any) -> tuple[Preprocessing | None, tuple[str, ...], S
     `convert` wrote it or it has the same ones."""
     values = vars(sys.modules.get(type(module).__module__, object))
     labels, shapes = values.get(LABELS_NAME), values.get(SHAPES_NAME)
-    known = isinstance(labels, tuple) and all(isinstance(label, str) for label in labels)
-    return preprocessing_in(values), labels if known else (), shapes if isinstance(shapes, dict) else None
+    names = labels if isinstance(labels, tuple) and all(isinstance(label, str) for label in labels) else ()
+    return preprocessing_in(values), names, shapes if isinstance(shapes, dict) else None
 
 
 def _title(factory: str) -> str:

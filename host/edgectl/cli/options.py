@@ -31,7 +31,9 @@ CalibrationOption = Annotated[
 ShapeOption = Annotated[str, typer.Option("--shape", help="Input C,H,W, where a checkpoint does not record it.")]
 MeanOption = Annotated[str, typer.Option("--mean", help="Per-channel mean of pixels in 0..1, comma-separated.")]
 StdOption = Annotated[str, typer.Option("--std", help="Per-channel standard deviation, comma-separated.")]
-LabelsOption = Annotated[str, typer.Option("--labels", help="Class names: one a line, or a synset file of Python or JSON.")]
+LabelsOption = Annotated[
+    str, typer.Option("--labels", help="Class names: one a line, or a synset file (Python, JSON).")
+]
 BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Samples per inference.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of random weights.")]
 OffloadOption = Annotated[

@@ -229,9 +229,7 @@ def cut(layer: Layer) -> str:
     return _cut(layer, *places[-1], value=value)
 
 
-def _cut(
-    layer: Layer, axis: int, begin: int, end: int | None, step: int, value: str = "", final: bool = True
-) -> str:
+def _cut(layer: Layer, axis: int, begin: int, end: int | None, step: int, value: str = "", final: bool = True) -> str:
     shape = layer.type().shape
     axis %= len(shape)
     if axis == 0:

@@ -113,10 +113,14 @@ class Contrast:
                 f"{self.model}: {self.framework[0]} itself gives other outputs than the imported model: they differ by "
                 f"{self.framework[1]:.3g} of the largest, {self.tolerance:.3g} is allowed (--tolerance)"
             )
-        wrong = [p for p in self.parameters if p.source and (p.difference or _size(p.source_shape) != _size(p.target_shape))]
+        wrong = [
+            p for p in self.parameters if p.source and (p.difference or _size(p.source_shape) != _size(p.target_shape))
+        ]
         if wrong:
             names = f"'{wrong[0].source}' -> '{wrong[0].target}'"
-            raise VerificationError(f"{self.model}: {len(wrong)} parameters were not written as they are, first {names}")
+            raise VerificationError(
+                f"{self.model}: {len(wrong)} parameters were not written as they are, first {names}"
+            )
         layer = self.first_diverging
         if layer is None:
             return
@@ -127,8 +131,8 @@ class Contrast:
             else f"have shape {list(layer.target_shape)} instead of {list(layer.source_shape)}"
         )
         raise VerificationError(
-            f"{self.model} ({self.direction}) does not compute the same: from layer '{layer.source}' ({layer.operator}, "
-            f"in the target '{layer.target}') on, values {found}; {self.tolerance:.3g} is allowed (--tolerance), "
+            f"{self.model} ({self.direction}) does not compute the same: from layer '{layer.source}' "
+            f"({layer.operator}, in the target '{layer.target}') on, values {found}; {self.tolerance:.3g} is allowed (--tolerance), "
             f"{over} of {len(self.layers)} layers are beyond it"
         )
 
@@ -191,14 +195,16 @@ class Contrast:
             verdict = "**Not proved**: nothing was executed (`--no-proof`)."
         elif first is None:
             verdict = (
-                f"Same within {self.tolerance:.3g}: the largest difference of a layer is {self.max_difference:.3g} of its "
-                f"largest value, that of the outputs {self.output_difference:.3g}."
+                f"Same within {self.tolerance:.3g}: the largest difference of a layer is {self.max_difference:.3g} of "
+                f"its largest value, that of the outputs {self.output_difference:.3g}."
             )
         else:
             verdict = f"**Different** from layer `{first.source}` on; {self.tolerance:.3g} is allowed."
         lines = [f"# {self.model}: {self.direction}", "", verdict, ""]
         if self.executed_by[1]:
-            lines += [f"Source: {self.executed_by[0]}. Target: {self.executed_by[1]}. Inputs: {', '.join(self.inputs)}."]
+            lines += [
+                f"Source: {self.executed_by[0]}. Target: {self.executed_by[1]}. Inputs: {', '.join(self.inputs)}."
+            ]
         if self.framework:
             lines += [f"{self.framework[0]} itself gives the source's outputs within {self.framework[1]:.3g}."]
         lines += [*(f"{note[0].upper()}{note[1:]}." for note in self.notes), ""]
@@ -227,7 +233,12 @@ class Contrast:
         lines += _table(
             ("source", "target", "shape", "max difference"),
             [
-                (f"`{p.source}`" if p.source else "(new)", f"`{p.target}`", _shape(p.target_shape), _shown(p.difference))
+                (
+                    f"`{p.source}`" if p.source else "(new)",
+                    f"`{p.target}`",
+                    _shape(p.target_shape),
+                    _shown(p.difference),
+                )
                 for p in self.parameters
             ],
         )

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +99,10 @@ def _reimported(prefix: Path, model: Model, translation: Translation) -> Executo
 def torch_executor(code_path: Path, weights_path: Path, written: TorchCode, model: Model) -> Executor:
     """Runs the module that was written, with the state dict that was written. Raises ModelError without PyTorch."""
     torch = import_torch()
-    import torch.fx
-
+    fx = import_module("torch.fx")
     module = _imported(code_path)
     net = module.load(str(weights_path))
-    traced = torch.fx.symbolic_trace(net)
+    traced = fx.symbolic_trace(net)
     calls = [node for node in traced.graph.nodes if node.op.startswith("call_")]
     if len(calls) != len(written.steps):
         raise VerificationError(
@@ -111,7 +111,7 @@ def torch_executor(code_path: Path, weights_path: Path, written: TorchCode, mode
         )
     names = dict(zip(calls, written.steps, strict=True))
 
-    class Recorder(torch.fx.Interpreter):
+    class Recorder(fx.Interpreter):  # type: ignore[name-defined, misc]
         def __init__(self) -> None:
             super().__init__(traced)
             self.values: dict[str, np.ndarray] = {}
@@ -153,15 +153,25 @@ def framework_outputs(source: Any, inputs: Arrays) -> Iterator[tuple[str, list[n
     root = {cls.__module__.partition(".")[0] for cls in type(source).__mro__}
     if "torch" in root:
         torch = import_torch()
-        if not isinstance(source, torch.nn.Module):
-            source = source.module()
+        given = [torch.from_numpy(np.array(array)) for array in inputs.values()]
         with torch.no_grad():
-            results = source(*(torch.from_numpy(np.array(array)) for array in inputs.values()))
+            results = _in_evaluation(source, given) if isinstance(source, torch.nn.Module) else source.module()(*given)
         yield f"PyTorch {torch.__version__}", [result.numpy() for result in _several(results)]
     elif "mxnet" in root:
         mxnet = import_mxnet()
         results = source(*(mxnet.nd.array(array) for array in inputs.values()))
         yield f"MXNet {mxnet.__version__}", [result.asnumpy() for result in _several(results)]
+
+
+def _in_evaluation(module: Any, inputs: list[Any]) -> Any:
+    """What a module gives in evaluation mode, whatever mode its parts are in and stay in."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        return module(*inputs)
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def _several(results: Any) -> list[Any]:

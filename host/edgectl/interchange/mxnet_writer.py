@@ -19,7 +19,7 @@ from edgectl.graph import Model, Node
 from edgectl.interchange.pool_windows import symmetric
 from edgectl.interchange.translation import Names, StoredParameter, Translation, layer_of, role
 from edgectl.operators.activation import Clip, LeakyRelu, Relu, Sigmoid, Softmax, Tanh
-from edgectl.operators.base import Operator, Padding, TensorType
+from edgectl.operators.base import Operator, Padding
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
@@ -192,23 +192,23 @@ def average_pool(to: SymbolWriter, node: Node, operator: AveragePool) -> Value:
 
 def _pool(to: SymbolWriter, node: Node, operator: MaxPool | AveragePool, kind: str, padding: float) -> Value:
     x, shape = to.operand(node, 0), to.types[node.inputs[0]]
-    common = {"kernel": operator.kernel, "stride": operator.strides, "pool_type": kind}
+    common: dict[str, Any] = {"kernel": operator.kernel, "stride": operator.strides, "pool_type": kind}
     windows = symmetric(operator, shape)
     if windows is not None:
         convention = "full" if windows.ceil else "valid"
-        counted = {"count_include_pad": windows.count_include_pad} if kind == "avg" else {}
-        return to.operator(
-            node, "Pooling", x, pad=windows.padding, pooling_convention=convention, **counted, **common
-        )  # fmt: skip
+        common |= {"pad": windows.padding, "pooling_convention": convention}
+        if kind == "avg":
+            common["count_include_pad"] = windows.count_include_pad
+        return to.operator(node, "Pooling", x, **common)
     around = operator.padding if isinstance(operator, MaxPool) else operator.full_padding
     x = _padded(to, node, x, around, padding)
     if isinstance(operator, MaxPool):
-        return to.operator(node, "Pooling", x, pooling_convention="valid", **common)
+        return to.operator(node, "Pooling", x, **common)
     divisors = operator.divisors(*shape.shape[2:])
     area = math.prod(operator.kernel)
     if np.all(divisors == area):
-        return to.operator(node, "Pooling", x, pooling_convention="valid", **common)
-    mean = to.operator(node, "Pooling", x, part="window", pooling_convention="valid", **common)
+        return to.operator(node, "Pooling", x, **common)
+    mean = to.operator(node, "Pooling", x, part="window", **common)
     share = to.array(node, "share", (area / divisors).astype(np.float32)[np.newaxis, np.newaxis])
     return to.operator(node, "broadcast_mul", mean, share)
 

@@ -13,15 +13,18 @@ from edgectl.interchange.module_tree import Placed, Tree, consumers
 from edgectl.interchange.torch_layers import Expression
 from edgectl.interchange.translation import Names
 
-MODULE_ATTRIBUTES = frozenset(
-    "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval "
-    "extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules "
-    "mtia named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer "
-    "register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook "
-    "register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter "
-    "register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule "
-    "share_memory state_dict to to_empty train training type xpu zero_grad".split()
-)
+MODULE_ATTRIBUTES = frozenset({
+    "T_destination", "add_module", "apply", "bfloat16", "buffers", "call_super_init", "children", "compile",
+    "cpu", "cuda", "double", "dump_patches", "eval", "extra_repr", "float", "forward", "get_buffer",
+    "get_extra_state", "get_parameter", "get_submodule", "half", "ipu", "load_state_dict", "modules", "mtia",
+    "named_buffers", "named_children", "named_modules", "named_parameters", "parameters",
+    "register_backward_hook", "register_buffer", "register_forward_hook", "register_forward_pre_hook",
+    "register_full_backward_hook", "register_full_backward_pre_hook", "register_load_state_dict_post_hook",
+    "register_load_state_dict_pre_hook", "register_module", "register_parameter",
+    "register_state_dict_post_hook", "register_state_dict_pre_hook", "requires_grad_", "set_extra_state",
+    "set_submodule", "share_memory", "state_dict", "to", "to_empty", "train", "training", "type", "xpu",
+    "zero_grad",
+})  # fmt: skip
 """Names that nn.Module has for itself."""
 LINE = 100
 """Columns beyond which a sequence of modules is written one a line."""
@@ -32,7 +35,8 @@ class Instance:
     """One module of the tree in the making.
 
     `children` are (attribute, how to construct it) in order, `lines` the body of forward; `expression` constructs the
-    module itself. `paths` maps each step's value to where it is: the module's path, or the code in forward.
+    module itself, whose class is called after `stem`. `targets` says where each step's value is: the path of a module,
+    or the code in forward; `stored` are (the model's parameter, path in the state dict, array).
     """
 
     tree: Tree
@@ -57,7 +61,7 @@ class Instance:
 
 def identifier(name: str, otherwise: str = "layer") -> str:
     """`name` as an attribute of a module."""
-    made = re.sub(r"\W+", "_", name).strip("_") or otherwise
+    made = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or otherwise
     if made[0].isdigit():
         made = f"{otherwise}{made}"
     return f"{made}_" if keyword.iskeyword(made) or made in MODULE_ATTRIBUTES else made
@@ -74,7 +78,6 @@ def instance_of(tree: Tree, path: str = "", stem: str = "", arguments: Sequence[
     if path and (whole := _as_sequence(tree, path, stem)):
         return whole
     instance = Instance(tree, stem=stem)
-    names = Names(("self", "torch", "nn", "F", *arguments))
     variables = _Variables(tree, arguments)
     instance.arguments = variables.arguments
     attributes: dict[int, str] = {}
@@ -85,7 +88,6 @@ def instance_of(tree: Tree, path: str = "", stem: str = "", arguments: Sequence[
             attributes[index] = taken.unique(identifier(member.name))
         elif member.step.state:
             attributes[index] = taken.unique(identifier(member.leaf))
-    del names
     for index, member in enumerate(tree.members):
         place = f"{path}." if path else ""
         if isinstance(member, Tree):
@@ -160,7 +162,7 @@ def _as_sequence(tree: Tree, path: str, stem: str) -> Instance | None:
     instance, names = Instance(tree, sequential=True, stem=stem), Names()
     for member in tree.members:
         wanted = member.name if isinstance(member, Tree) else member.leaf
-        attribute = names.unique(re.sub(r"\W+", "_", wanted))
+        attribute = names.unique(re.sub(r"\W+", "_", wanted, flags=re.ASCII) or "layer")
         place = f"{path}.{attribute}"
         if isinstance(member, Tree):
             inner = instance_of(member, place, _stem(member.name, stem))
@@ -278,8 +280,7 @@ def _titles(root: Instance, levels: Mapping[int, list[Instance]]) -> dict[str, l
         for instance in instances:
             if instance is not root:
                 counts[instance.stem] += 1
-    letters = {stem: [stem, *(f"{stem}{_letters(n)}" for n in range(1, count))] for stem, count in counts.items()}
-    return letters
+    return {stem: [stem, *(f"{stem}{_letters(n)}" for n in range(1, count))] for stem, count in counts.items()}
 
 
 def _letters(number: int) -> str:
@@ -310,7 +311,11 @@ def _structure(instance: Instance) -> object:
 def _shared(instances: list[Instance], name: str) -> str:
     """The class of all `instances`, and how each is constructed."""
     slots = [
-        [(child, *value) for index, (child, _) in enumerate(instance.children) for value in instance.child(index).values]
+        [
+            (child, *value)
+            for index, (child, _) in enumerate(instance.children)
+            for value in instance.child(index).values
+        ]
         for instance in instances
     ]
     columns = list(zip(*slots, strict=True))
@@ -366,6 +371,3 @@ def _folded(lines: Sequence[str]) -> list[str]:
         if target == match[1]:
             body[-2:] = [f"return {code}"]
     return body
-
-
-Targets = Mapping[str, str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,8 +55,7 @@ def to_torch(model: Model, weights_name: str = "") -> TorchCode:
         if name not in made:
             raise ModelError(f"{model.name}: output '{name}' is an input or a parameter; there is nothing to compute")
     steps = steps_of(model)
-    names = Names(("self", "torch", "nn", "F"))
-    arguments = {name: names.unique(identifier(name, "input")) for name in model.inputs}
+    arguments = arguments_of(model)
     root = instance_of(tree_of(steps, tuple(model.inputs), model.outputs), arguments=tuple(arguments.values()))
     class_name = camel_case(model.name)
     classes = classes_of(root, class_name)
@@ -67,9 +67,15 @@ def to_torch(model: Model, weights_name: str = "") -> TorchCode:
         code.rstrip("\n") + "\n",
         class_name,
         {parameter.target: parameter.array for parameter in stored},
-        Translation({**{name: argument for name, argument in arguments.items()}, **targets}, stored, _notes(model)),
+        Translation({**arguments, **targets}, stored, _notes(model)),
         tuple("" if step.part else step.node.name for step in steps),
     )
+
+
+def arguments_of(model: Model) -> dict[str, str]:
+    """What each input is called as an argument of forward."""
+    names = Names(("self", "torch", "nn", "F"))
+    return {name: names.unique(identifier(name, "input")) for name in model.inputs}
 
 
 def _array(array: Any) -> np.ndarray:
@@ -86,10 +92,12 @@ def _notes(model: Model) -> tuple[str, ...]:
 
 
 def _head(model: Model, class_name: str, weights_name: str, classes: list[str]) -> str:
-    usage = [f'"""{model.name} for PyTorch, converted by edgectl.', ""]
+    # A model's name is a file's, perhaps a stranger's, and this text is run.
+    title = re.sub(r"[^\w .+-]", "_", model.name, flags=re.ASCII)
+    usage = [f'"""{title} for PyTorch, converted by edgectl.', ""]
     if weights_name:
-        usage += [f'net = load("{weights_name}")', ""]
-    shapes = ", ".join(f"{name} float32{list(kind.shape)}" for name, kind in model.inputs.items())
+        usage += [f"net = load({json.dumps(weights_name)})", ""]
+    shapes = ", ".join(f"float32{list(kind.shape)}" for kind in model.inputs.values())
     outputs = ", ".join(f"float32{list(kind.shape)}" for kind in (model.types()[name] for name in model.outputs))
     usage += [f"Input: {shapes}. Output: {outputs}. The batch may be of any size.", '"""', ""]
     body = "\n".join(classes)
@@ -102,8 +110,11 @@ def _head(model: Model, class_name: str, weights_name: str, classes: list[str]) 
 
 
 def _constants(model: Model) -> list[str]:
-    shapes = {name: tuple(int(extent) for extent in kind.shape) for name, kind in model.inputs.items()}
-    lines = [f"{SHAPES_NAME} = {shapes!r}".replace("'", '"')]
+    # forward's arguments are called as `arguments_of` says, and torch.export names inputs after them.
+    names = arguments_of(model)
+    shapes = {names[name]: tuple(int(extent) for extent in kind.shape) for name, kind in model.inputs.items()}
+    entries = ", ".join(f"{json.dumps(name)}: {shape}" for name, shape in shapes.items())
+    lines = [f"{SHAPES_NAME} = {{{entries}}}"]
     how = model.preprocessing
     if how is not None:
         mean, std = (tuple(float(value) for value in values) for values in (how.mean, how.std))
@@ -115,13 +126,13 @@ def _constants(model: Model) -> list[str]:
             f"CROP = {tuple(int(extent) for extent in how.crop)}  # height, width",
             f"MEAN = {mean}",
             f"STD = {std}",
-            f'CHANNELS = "{how.channel_order}"',
+            f"CHANNELS = {json.dumps(how.channel_order)}",
         ]
     return lines
 
 
 def _tail(model: Model, class_name: str, weights_name: str) -> str:
-    default = f'="{weights_name}"' if weights_name else ""
+    default = f"={json.dumps(weights_name)}" if weights_name else ""
     parts = [
         f"def load(path{default}):\n"
         f'    """The network with the weights of a state dict, ready for inference."""\n'
@@ -141,7 +152,7 @@ def _tail(model: Model, class_name: str, weights_name: str) -> str:
             f"    return ((x - mean) / std).unsqueeze(0)\n"
         )
     if model.labels:
-        lines = "".join(f"    {label!r},\n" for label in model.labels)
+        lines = "".join(f"    {json.dumps(label, ensure_ascii=False)},\n" for label in model.labels)
         parts.append(f"{LABELS_NAME} = (\n{lines})\n")
     return "\n\n".join(parts)
 
@@ -166,4 +177,4 @@ def preprocessing_in(values: Mapping[str, Any]) -> Preprocessing | None:
 
 def valid_module_name(name: str) -> bool:
     """Whether `import name` can work."""
-    return bool(re.fullmatch(r"[A-Za-z_]\w*", name))
+    return bool(re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII))

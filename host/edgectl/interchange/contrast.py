@@ -132,8 +132,8 @@ class Contrast:
         )
         raise VerificationError(
             f"{self.model} ({self.direction}) does not compute the same: from layer '{layer.source}' "
-            f"({layer.operator}, in the target '{layer.target}') on, values {found}; {self.tolerance:.3g} is allowed (--tolerance), "
-            f"{over} of {len(self.layers)} layers are beyond it"
+            f"({layer.operator}, in the target '{layer.target}') on, values {found}; {self.tolerance:.3g} "
+            f"is allowed (--tolerance), {over} of {len(self.layers)} layers are beyond it"
         )
 
     def document(self) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def torch_executor(code_path: Path, weights_path: Path, written: TorchCode, mode
         )
     names = dict(zip(calls, written.steps, strict=True))
 
-    class Recorder(fx.Interpreter):  # type: ignore[name-defined, misc]
+    class Recorder(fx.Interpreter):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__(traced)
             self.values: dict[str, np.ndarray] = {}

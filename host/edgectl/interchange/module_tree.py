@@ -19,6 +19,8 @@ from edgectl.operators.shape import Concatenate
 
 FOLLOWERS = (Activation, Binary, Scalar, Concatenate)
 """Operators without a module of their own that belong to the layer before, where frameworks named them by a count."""
+COUNTED = re.compile(r"_?[a-z_]+\d+")
+"""Such a name: _plus0, activation1."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,17 @@ def tree_of(steps: Sequence[Step], inputs: tuple[str, ...], outputs: tuple[str, 
 
 
 def _placed(steps: Sequence[Step]) -> list[Placed]:
-    stems = [_stem(step) for step in steps]
+    stems = _stems(steps)
     layers = list(dict.fromkeys(stem for step, stem in zip(steps, stems, strict=True) if step.state))
-    prefix = _network_prefix(layers)
+    dotted = any("." in layer for layer in layers)
+    prefix = "" if dotted else _network_prefix(layers)
     groups = _groups([stem.removeprefix(prefix) for stem in layers])
     placed: list[Placed] = []
     places: dict[str, tuple[str, ...]] = {}
     for step, stem in zip(steps, stems, strict=True):
         path, leaf = _split(stem.removeprefix(prefix), groups)
-        known = bool(prefix) and stem.startswith(prefix)
-        if not path and not step.state and not known and isinstance(step.node.operator, FOLLOWERS):
+        counted = not step.state and not dotted and COUNTED.fullmatch(stem) and not (prefix and stem.startswith(prefix))
+        if not path and counted and isinstance(step.node.operator, FOLLOWERS):
             # The producer that comes last is the layer before.
             path = next((places[value] for value in reversed(places) if value in step.operands), ())
         if step.part:
@@ -72,17 +75,26 @@ def _placed(steps: Sequence[Step]) -> list[Placed]:
     return placed
 
 
-def _stem(step: Step) -> str:
-    """The layer's name, without what frameworks add to make a node's name of it."""
-    for name, _ in step.state.values():
-        if layer := layer_of(name):
-            return layer
+def _stems(steps: Sequence[Step]) -> list[str]:
+    """Each step's layer, without what frameworks add to make a node's name of it.
+
+    A layer is called as its parameters are; one that shares those of a layer before, by its own name.
+    """
+    stems, owners = [], dict[str, str]()
+    for step in steps:
+        layer = next((layer for name, _ in step.state.values() if (layer := layer_of(name))), "")
+        shared = owners.setdefault(layer, step.node.name) != step.node.name
+        stems.append(layer if layer and not shared else _own_name(step))
+    return stems
+
+
+def _own_name(step: Step) -> str:
     return step.node.name.removesuffix("_fwd").replace("/", ".").strip(".") or step.node.operator.kind
 
 
 def _network_prefix(layers: Sequence[str]) -> str:
     """What all names without dots begin with, up to an underscore: the network's name, as Gluon puts it in front."""
-    if len(layers) < 2 or any("." in layer for layer in layers):
+    if len(layers) < 2:
         return ""
     first, last = min(layers), max(layers)
     length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))

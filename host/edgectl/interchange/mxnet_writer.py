@@ -65,12 +65,18 @@ class SymbolWriter:
         name = self.names.unique(f"{self.targets[node.name]}_{part}") if part else self.targets[node.name]
         return self._append(op, name, attributes, inputs)
 
-    def operand(self, node: Node, index: int) -> Value:
-        """Input `index` of a layer: another layer's value, an input or a parameter."""
+    def operand(self, node: Node, index: int, rank: int = 1) -> Value:
+        """Input `index` of a layer: another layer's value, an input, or a parameter with at least `rank` axes."""
         name = node.inputs[index]
-        if name not in self.values:
-            self.values[name] = self._parameter(node, index, name, self.model.parameters[name])
-        return self.values[name]
+        if name not in self.model.parameters:
+            return self.values[name]
+        array = self.model.parameters[name]
+        key = f"{name} {max(array.ndim, rank)}"  # The same array may be stored twice, with other axes.
+        if key not in self.values:
+            # MXNet neither stores scalars nor broadcasts across ranks.
+            shaped = array.reshape((1,) * (rank - array.ndim) + array.shape) if array.ndim < rank else array
+            self.values[key] = self._parameter(node, index, name, shaped)
+        return self.values[key]
 
     def array(self, node: Node, suffix: str, array: np.ndarray) -> Value:
         """An array that the model has not."""
@@ -79,8 +85,6 @@ class SymbolWriter:
         return self._variable(name, array.shape)
 
     def _parameter(self, node: Node, index: int, name: str, array: np.ndarray) -> Value:
-        if array.ndim == 0:
-            array = array.reshape(1)  # MXNet 1.x stores no scalars.
         wanted = name
         if re.search(r"[^\w-]", name):
             layer = layer_of(name) or self.targets[node.name]
@@ -92,7 +96,7 @@ class SymbolWriter:
 
 def legal(name: str) -> str:
     """`name` as MXNet's users write names: dots of module paths become underscores."""
-    return re.sub(r"[^\w-]+", "_", name).strip("_") or "value"
+    return re.sub(r"[^\w-]+", "_", name) or "value"
 
 
 def _text(value: Any) -> str:
@@ -279,18 +283,19 @@ BINARY = {
 def binary(to: SymbolWriter, node: Node, operator: Binary) -> Value:
     one, other = (to.types[name] for name in node.inputs)
     equal = one.shape == other.shape
-    operands = [_of_rank(to, node, index, max(len(one.shape), len(other.shape))) for index in (0, 1)]
+    rank = max(len(one.shape), len(other.shape))
+    operands = [_of_rank(to, node, index, rank) for index in (0, 1)]
     return to.operator(node, BINARY[operator.function][0 if equal else 1], *operands)
 
 
 def _of_rank(to: SymbolWriter, node: Node, index: int, rank: int) -> Value:
-    """An operand with as many axes as the other has: MXNet does not broadcast across ranks."""
-    value = to.operand(node, index)
-    shape = to.types[node.inputs[index]].shape
-    if len(shape) == rank:
+    """An operand with as many axes as the other has."""
+    value, name = to.operand(node, index, rank), node.inputs[index]
+    missing = rank - len(to.types[name].shape)
+    if name in to.model.parameters or not missing:
         return value
-    missing = rank - len(shape)
-    return to.operator(node, "Reshape", value, part=f"rank{index}", shape=(*(1,) * missing, *shape))
+    shape = (*(1,) * missing, *to.types[name].shape)
+    return to.operator(node, "Reshape", value, part=f"rank{index}", shape=shape)
 
 
 SCALAR = {

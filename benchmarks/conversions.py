@@ -21,12 +21,26 @@ from edgectl.frontends import zoo
 from edgectl.frontends.torch import import_torch
 
 
+COLUMNS = (
+    "model",
+    "direction",
+    "layers",
+    "a layer alone",
+    "in its place",
+    "outputs",
+    "framework itself",
+    "top-5 equal",
+    "run by",
+)
+
+
 def measured(conversion: Conversion, direction: str) -> dict[str, object]:
     contrast = conversion.contrast
     return {
         "model": contrast.model,
         "direction": direction,
         "layers": len(contrast.layers),
+        "own_difference": contrast.max_own_difference,
         "max_difference": contrast.max_difference,
         "output_difference": contrast.output_difference,
         "framework_difference": None if contrast.framework is None else contrast.framework[1],
@@ -59,8 +73,10 @@ def main() -> None:
     torch = import_torch()
     torch.set_num_threads(1)
     rows: list[dict[str, object]] = []
-    print("| model | direction | layers | max difference | of the output | framework itself | top-5 equal | run by |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| model | direction | layers | a layer alone | in its place | outputs | framework itself | top-5 equal | run by |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for name in arguments.names:
         with tempfile.TemporaryDirectory() as folder:
             found = there_and_back(name, Path(folder))
@@ -69,7 +85,8 @@ def main() -> None:
             own = "-" if row["framework_difference"] is None else f"{row['framework_difference']:.1e}"
             equal = {True: "yes", False: "no", None: "-"}[row["top5_equal"]]  # type: ignore[index]
             print(
-                f"| {row['model']} | {row['direction']} | {row['layers']} | {row['max_difference']:.1e} | "
+                f"| {row['model']} | {row['direction']} | {row['layers']} | {row['own_difference']:.1e} | "
+                f"{row['max_difference']:.1e} | "
                 f"{row['output_difference']:.1e} | {own} | {equal} | {row['run_by']} |",
                 flush=True,
             )

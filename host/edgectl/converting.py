@@ -102,7 +102,8 @@ def convert(
     every layer and parameter. Without `proof` nothing is run, and these say so.
 
     The written files are run on random inputs and, where the model takes photographs, on `image` (default: the cat
-    that ships). `tolerance` is the largest difference that a layer may have, in units of its largest value.
+    that ships). `tolerance` is the largest difference that a layer alone may have, and
+    the outputs of the whole, in units of their largest value.
 
     Raises VerificationError, naming the first diverging layer, where they differ: then of the files only the contrast
     is written. Raises ModelError (not expressible, or not loadable), UsageError, UnreachableError: nothing is written.
@@ -250,7 +251,7 @@ def _plain(model: Model, written: _Written, to: str, tolerance: float) -> Contra
     layers = tuple(
         LayerContrast(
             node.label, written.translation.layers[node.name], node.operator.kind, types[node.name].shape,
-            types[node.name].shape, float("nan"), float("nan"), node.name in model.outputs,
+            types[node.name].shape, float("nan"), float("nan"), float("nan"), node.name in model.outputs,
         )
         for node in model.nodes
     )  # fmt: skip
@@ -279,7 +280,7 @@ def _proved(
     framework: tuple[str, float] | None = None
     for title, inputs in sets:
         ours, theirs = evaluated(model, inputs), executor.run(inputs)
-        layers = contrast_layers(model, written.translation, ours, theirs, layers)
+        layers = contrast_layers(model, written.translation, inputs, ours, theirs, layers)
         first = model.outputs[0]
         top = contrast_top(title, ours[first], theirs[first], model.labels)
         for name, outputs in framework_outputs(reference, inputs):

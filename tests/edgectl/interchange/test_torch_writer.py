@@ -169,8 +169,7 @@ class Net(nn.Module):
         ]))
 
     def forward(self, data):
-        x = self.features(data)
-        return F.relu(x)
+        return F.relu(self.features(data))
 
 
 def load(path="net.pth"):

@@ -95,8 +95,8 @@ def convert(
         console.print(str(path), markup=False)
     if contrast.executed_by[1]:
         console.print(
-            f"{len(contrast.layers)} layers compared on {', '.join(contrast.inputs)}; largest difference of a layer "
-            f"{contrast.max_difference:.2g}, of the output {contrast.output_difference:.2g} of its largest value",
+            f"{len(contrast.layers)} layers compared on {', '.join(contrast.inputs)}; a layer alone differs by at most "
+            f"{contrast.max_own_difference:.2g} of its largest value, the outputs by {contrast.output_difference:.2g}",
             markup=False,
         )
         console.print(f"source run by {contrast.executed_by[0]}, target by {contrast.executed_by[1]}", markup=False)

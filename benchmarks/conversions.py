@@ -20,7 +20,6 @@ from edgectl.converting import Conversion
 from edgectl.frontends import zoo
 from edgectl.frontends.torch import import_torch
 
-
 COLUMNS = (
     "model",
     "direction",
@@ -73,10 +72,7 @@ def main() -> None:
     torch = import_torch()
     torch.set_num_threads(1)
     rows: list[dict[str, object]] = []
-    print(
-        "| model | direction | layers | a layer alone | in its place | outputs | framework itself | top-5 equal | run by |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     for name in arguments.names:
         with tempfile.TemporaryDirectory() as folder:
             found = there_and_back(name, Path(folder))

@@ -20,6 +20,7 @@ from edgectl.interpreter import interpret
 from edgectl.loading import load
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.pixels import QuantizePixels
+from edgectl.operators.pooling import GlobalPool
 from tests.edgectl.interchange.networks import imported, one_operator, random_inputs, two_inputs
 from tests.edgectl.interchange.old_resnet import old_checkpoint
 
@@ -152,6 +153,17 @@ def wrongly(model: Model) -> Model:
     assert isinstance(operator, BatchNorm)
     nodes[index] = replace(nodes[index], operator=replace(operator, epsilon=0.5))
     return replace(model, nodes=tuple(nodes))
+
+
+def wrongly_pooled(model: Model) -> Model:
+    """The global mean as a global maximum."""
+    return replace(
+        model,
+        nodes=tuple(
+            replace(node, operator=GlobalPool("max")) if isinstance(node.operator, GlobalPool) else node
+            for node in model.nodes
+        ),
+    )
 
 
 def test_a_wrong_conversion_is_caught_and_its_first_layer_named(

@@ -34,7 +34,7 @@ def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         sys.modules.pop("demo_torch", None)
     printed = capsys.readouterr().out
     assert "73 layers compared on 2 random samples" in printed and "\ncat  " in printed
-    assert re.search(r"^\d\.\d+e-\d+ True$", printed, re.MULTILINE)
+    assert re.search(r"^[\d.e-]+ True$", printed, re.MULTILINE)
     assert {"mxnet.bundle", "torch.bundle", "again-symbol.json", "demo_torch.pth"} <= {
         p.name for p in tmp_path.iterdir()
     }

@@ -300,7 +300,7 @@ def test_the_11k_class_resnet_152(tmp_path: Path) -> None:
     assert contrast.top is not None and contrast.top.equal
     assert len(conversion.model.labels) == 11221 and conversion.model.types()["softmax"].shape == (1, 11221)
     code = (tmp_path / "converted.py").read_text()
-    assert code.count("class Unit") == 2 and len(code.partition("LABELS")[0].splitlines()) < 120
+    assert code.count("class Unit") == 2 and len(code.partition("LABELS")[0].splitlines()) < 150
     assert {"bn_data.weight", "stage3.unit36.bn3.running_var", "fc1.weight"} <= {
         parameter.target for parameter in contrast.parameters
     }

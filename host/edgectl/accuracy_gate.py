@@ -65,10 +65,10 @@ def remarks(manifest: Mapping[str, Any], minimum: float | None) -> tuple[str, ..
     """What `require` remarks, and which layers are in floating point for the sake of `minimum`. Raises as `require`."""
     remark = require(manifest, minimum)
     entry = manifest.get("accuracy") or {}
-    in_float = entry.get("in_float", ())
+    in_float = entry.get("in_float", {})
     found = (
         f"{len(in_float)} layers are in floating point on the CPU, since in integers alone the model gives "
-        f"{percent(entry['agreement_all_integer'])} of float's answers: {', '.join(in_float)}"
+        f"{percent(entry['agreement_all_integer'])} of float's answers: {', '.join(in_float.values())}"
         if in_float
         else ""
     )
@@ -111,10 +111,12 @@ def _refusal(
     lines.append(f"  mean cosine of outputs {accuracy.mean_cosine:.5f}")
     if accuracy.high >= minimum:
         lines.append("  the interval includes what was asked for: more images would tell for sure")
-    if best := entry.get("best_mixed"):
+    if needed := entry.get("mixed"):
         lines.append(
-            f"  {percent(best['agreement'])} with {best['layers']} layers in floating point on the CPU, the best "
-            "of the sets that were tried"
+            f"  {needed['layers']} of {needed['of']} layers, {percent(needed['share'])} of all multiplications, would "
+            "have to run in floating point on the CPU, more than half: that is no network for VTA"
+            if needed["suffices"]
+            else f"  not even with all {needed['of']} layers in floating point on the CPU would it give as many"
         )
     lines.append("layers with the lowest signal to quantization noise (SQNR), so far and alone:")
     layers = entry.get("layers", ())

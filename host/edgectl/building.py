@@ -27,7 +27,7 @@ from edgectl.bundle import write_bundle
 from edgectl.codegen.partition import AcceleratorStep, CpuStep, Fallback, Partition, partition
 from edgectl.codegen.vta.compiler import compile_program
 from edgectl.cpu_estimate import predict_inference
-from edgectl.datasets import Data, read_data
+from edgectl.datasets import Data, read_calibration, read_data
 from edgectl.decisions import MEMBER as DECISIONS_MEMBER
 from edgectl.decisions import decision_of, decisions_member
 from edgectl.golden import golden_sample, program_digests
@@ -102,7 +102,7 @@ class Build:
 def build(
     model: Model,
     board: str | BoardProfile = "sim",
-    calibration: np.ndarray | None = None,
+    calibration: Data | None = None,
     origin: Mapping[str, Any] | None = None,
     stages: Stages | None = None,
     cache: BuildCache | None = None,
@@ -118,7 +118,7 @@ def build(
     With `pixels`, the bundle's input is the decoded, resized and cropped image, uint8 (N, C, H, W), which the board
     normalises: UsageError where the model does not allow it (see `with_pixel_input`).
 
-    `calibration` is float32 (N, C, H, W), preprocessed; None: synthetic images. With a `cache`, what was built before
+    `calibration` is what `quantize` takes; None: synthetic images. With a `cache`, what was built before
     from the same is taken from there, and what is built is kept there.
 
     On `data` (see `read_data`), the share of answers that integers keep of float's is measured before anything is
@@ -130,14 +130,15 @@ def build(
     dataset = None if data is None else read_data(data, model)
     stages = stages or Stages()
     target = profile(board) if isinstance(board, str) else board
-    calibrated = {"calibrated_on": "synthetic images" if calibration is None else f"{len(calibration)} images"}
+    images = None if calibration is None else read_calibration(calibration, model)
+    calibrated = {"calibrated_on": "synthetic images" if images is None else f"{len(images)} images"}
     origin = {**(origin or {}), **calibrated}
     # All that build_integer is told besides: being one mapping, none can be missing from the key.
     options: dict[str, Any] = {"offload": offload, "pixels": pixels}
 
     def compiled() -> Build:
         with stages.stage("quantize"):
-            integer = quantize(model, calibration, stages.progress)
+            integer = quantize(model, images, stages.progress)
         if dataset is None:
             return build_integer(integer, target, origin, stages, **options)
         with stages.stage("measure accuracy"):
@@ -145,7 +146,7 @@ def build(
         if min_agreement is not None and accuracy["agreement"] < min_agreement:
             with stages.stage("find layers for float"):
                 integer, accuracy = mixed(
-                    model, integer, calibration, dataset, min_agreement, accuracy, target.processor, stages
+                    model, integer, images, dataset, min_agreement, accuracy, target.processor, stages
                 )
         document = {"model": {"name": model.name, **origin}, "accuracy": accuracy}
         notices = remarks(document, min_agreement)
@@ -157,7 +158,7 @@ def build(
     with stages.stage("look in the cache"):
         # What was measured depends on the data too, and where layers are in floating point, on what is required.
         keys = [
-            build_key(model, calibration, target, origin, {**options, "data": dataset, **required})
+            build_key(model, images, target, origin, {**options, "data": dataset, **required})
             for required in ({}, {"minimum": min_agreement})
         ]
         problems = []
@@ -168,7 +169,7 @@ def build(
                 continue
             sealed = read_bundle(entry.data)
             if enough(sealed.manifest, min_agreement):
-                again = partial(_quantized, model, calibration, pixels, in_float_of(sealed.manifest))
+                again = partial(_quantized, model, images, pixels, in_float_of(sealed.manifest))
                 notices = remarks(sealed.manifest, min_agreement)
                 found = Build(entry.data, sealed.digest, sealed.manifest, again, entry.built, notices)
                 stages.remark(found.how_made)

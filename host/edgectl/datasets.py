@@ -138,6 +138,8 @@ def as_input(images: np.ndarray, model: Model) -> np.ndarray:
 
     Raises UsageError where they do not fit, or the model has no preprocessing.
     """
+    if len(model.inputs) != 1:
+        raise UsageError(f"'{model.name}' has inputs {sorted(model.inputs)}; only models with one take data so far")
     (declared,) = model.inputs.values()
     if images.dtype == np.float32:
         if images.shape[1:] != declared.shape[1:]:
@@ -179,21 +181,21 @@ def _image_files(folder: Path) -> list[Path]:
     return files
 
 
-def read_calibration(path: str | os.PathLike[str], model: Model, limit: int = CALIBRATION_IMAGES) -> np.ndarray:
-    """Calibration images from a folder of photographs or an .npz file, as the model's input; at most `limit`, evenly
-    spread over those that there are.
+def read_calibration(data: Data, model: Model, limit: int = CALIBRATION_IMAGES) -> np.ndarray:
+    """Calibration images, as the model's input: at most `limit`, evenly spread over those that there are, or the first
+    of an iterable. `data` is what `read_data` takes.
 
     Raises UsageError where there are none or they are unreadable.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        images = read_dataset(path).images
-        return as_input(images[_spread(len(images), limit)], model)
-    files = _image_files(folder)
-    files = [files[index] for index in _spread(len(files), limit)]
-    if model.preprocessing is None:
-        raise UsageError(f"'{model.name}' says nothing of preprocessing; give --mean and --std for photographs")
-    return load_images(files, model.preprocessing)
+    if isinstance(data, str | os.PathLike) and Path(data).is_dir():
+        files = _image_files(Path(data))
+        files = [files[index] for index in _spread(len(files), limit)]
+        if model.preprocessing is None:
+            raise UsageError(f"'{model.name}' says nothing of preprocessing; give --mean and --std for photographs")
+        return load_images(files, model.preprocessing)
+    known = isinstance(data, Dataset | np.ndarray | str | os.PathLike)
+    images = read_data(data, model, None if known else limit).images
+    return as_input(images if len(images) <= limit else images[_spread(len(images), limit)], model)
 
 
 def image_preprocessing(

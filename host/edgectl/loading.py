@@ -83,7 +83,7 @@ def _is_path(name: str) -> bool:
 def _advice(suffix: str) -> str:
     """What to do with a file that holds no network, or one as code."""
     export = "torch.export.save(torch.export.export(net.eval(), (example,)), 'net.pt2')"
-    weights = f"weights have no layers: give the network's factory, package.module:function --weights FILE{suffix}"
+    weights = f"weights have no layers: give the network's factory, package.module:factory --weights FILE{suffix}"
     if suffix == ".safetensors":
         return weights
     return (

@@ -8,54 +8,51 @@ little, as its input and output are rounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from edgectl.accuracy import Agreement, measure_agreement
+from edgectl.accuracy import answers_of, outputs_of
 from edgectl.accuracy_gate import measured
 from edgectl.cpu_estimate import kernel_estimate
 from edgectl.datasets import Dataset
 from edgectl.graph import Model, Node
+from edgectl.operators.base import TensorType
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.processor import Processor, processor
 from edgectl.quantization.folding import fold_batch_norm
-from edgectl.quantization.quantizer import quantize
+from edgectl.quantization.quantizer import observed
 from edgectl.stages import Stages
 
 MOST_SHARE = 0.5
-"""Of the layers with weights: a network that needs more of them in floating point is not one for VTA."""
+"""Of all multiplications: a network that needs more of them in floating point is not one for VTA."""
 MOST_TRIALS = 60
-"""Sets that are measured, at most; what is left then is not reduced further."""
+"""Sets that are tried, at most; what is left then is not reduced further."""
+AT_ONCE = 64
+"""Images between two looks at whether too many answers differ."""
 
 Quantized = Callable[[frozenset[str]], Model]
 """The integer model with the layers of these names in floating point."""
 
 
 @dataclass(frozen=True)
-class Trial:
-    """The agreement with these layers in floating point."""
+class Mixed:
+    """The smallest set of layers found that keeps enough answers: all of `layers`, where no set does. `share` is the
+    part of all multiplications that it computes."""
 
     in_float: frozenset[str]
-    integer: Model
-    agreement: Agreement
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """The set of layers found, None if none suffices that is small enough; `trials` are all that were measured."""
-
-    chosen: Trial | None
-    trials: tuple[Trial, ...]
+    layers: int
+    share: float
+    suffices: bool
 
     @property
-    def best(self) -> Trial:
-        """The smallest of the sets with the highest agreement."""
-        return max(self.trials, key=lambda trial: (trial.agreement.agreement.value, -len(trial.in_float)))
+    def is_worthwhile(self) -> bool:
+        return self.suffices and self.share <= MOST_SHARE
 
 
 def mixed(
@@ -70,24 +67,17 @@ def mixed(
 ) -> tuple[Model, dict[str, Any]]:
     """(integer model, manifest's entry `accuracy`) with as few layers in floating point as give `minimum` on `data`.
 
-    Where no such set is found, those of all integers, the entry saying what the best set would give.
+    Where no such set is found, those of all integers, the entry saying what the smallest sufficient set has.
     """
-    found = find_mixed(
-        model,
-        lambda layers: quantize(model, calibration, in_float=layers),
-        data,
-        minimum,
-        processor(board_processor),
-        stages,
-    )
-    if found.chosen is None:
-        best = found.best
-        tried = {"layers": len(best.in_float), "agreement": best.agreement.agreement.value}
-        return integer, {**accuracy, "best_mixed": tried}
-    chosen = found.chosen
-    return chosen.integer, {
-        **measured(model, chosen.integer, data),
-        "in_float": sorted(chosen.in_float),
+    seen = observed(model, calibration)
+    found = find_mixed(model, seen.quantized, data, minimum, processor(board_processor), stages)
+    if not found.is_worthwhile:
+        needed = {"layers": len(found.in_float), "of": found.layers, "share": found.share, "suffices": found.suffices}
+        return integer, {**accuracy, "mixed": needed}
+    chosen = seen.quantized(found.in_float)
+    return chosen, {
+        **measured(model, chosen, data),
+        "in_float": {name: node.label for name, node in weighted(model).items() if name in found.in_float},
         "agreement_all_integer": accuracy["agreement"],
     }
 
@@ -107,47 +97,55 @@ def find_mixed(
 ) -> Mixed:
     """Which layers of float `model` go to the CPU so that its integer form agrees on `minimum` (0..1) of `data`.
 
-    Deterministic; each trial quantizes the model and runs it on all of `data`.
+    Deterministic. Each trial quantizes the model and runs it on `data`, until too many answers differ.
     """
     layers = weighted(model)
-    search = _Search(model, quantized, data, minimum, stages)
-    kept = list(layers)
-    if not search.suffices(kept):
-        return Mixed(None, tuple(search.trials))
-    costs = {name: _cost(model, cpu, name) for name in layers}
+    judge = _Judge(model, data, minimum)
+    kept, trials = list(layers), 1
+    if not judge.suffices(quantized(frozenset(kept))):
+        return Mixed(frozenset(kept), len(layers), 1.0, False)
+    folded = fold_batch_norm(model)
+    types = folded.types()
+    costs = {name: kernel_estimate([node], types, cpu).seconds for name, node in layers.items()}
     size = len(kept) // 2
     while size:
         parts = [kept[begin : begin + size] for begin in range(0, len(kept), size)]
         for part in sorted(parts, key=lambda names: -sum(costs[name] for name in names)):
             fewer = [name for name in kept if name not in part]
-            if fewer and len(search.trials) < MOST_TRIALS and search.suffices(fewer):
-                kept = fewer
+            if fewer and trials < MOST_TRIALS:
+                trials += 1
+                stages.progress(trials, MOST_TRIALS)
+                if judge.suffices(quantized(frozenset(fewer))):
+                    kept = fewer
         size //= 2
-    if len(kept) > max(1.0, MOST_SHARE * len(layers)):
-        return Mixed(None, tuple(search.trials))
-    return Mixed(search.trial(kept), tuple(search.trials))
+    products = {name: _multiplications(node, types) for name, node in layers.items()}
+    share = sum(products[name] for name in kept) / sum(products.values())
+    return Mixed(frozenset(kept), len(layers), share, True)
 
 
-class _Search:
-    def __init__(self, model: Model, quantized: Quantized, data: Dataset, minimum: float, stages: Stages) -> None:
-        self._model, self._quantized, self._data, self._minimum = model, quantized, data, minimum
-        self._stages = stages
-        self.trials: list[Trial] = []
+class _Judge:
+    """Whether integer models keep enough of a float model's answers. The closest calls come first: where a model fails,
+    it shows there."""
 
-    def trial(self, layers: Sequence[str]) -> Trial:
-        """Measured once for each set."""
-        wanted = frozenset(layers)
-        for known in self.trials:
-            if known.in_float == wanted:
-                return known
-        integer = self._quantized(wanted)
-        self.trials.append(
-            Trial(wanted, integer, measure_agreement(self._model, integer, self._data, self._stages.progress))
-        )
-        return self.trials[-1]
+    def __init__(self, model: Model, data: Dataset, minimum: float) -> None:
+        self._model = model
+        scores = outputs_of({"float": answers_of(fold_batch_norm(model))}, data, model)["float"]
+        best = np.sort(scores, axis=1)
+        margins = best[:, -1] - best[:, -2] if scores.shape[1] > 1 else np.zeros(len(scores))
+        order = np.argsort(margins, kind="stable")
+        self._images, self._answers = data.images[order], scores.argmax(axis=1)[order]
+        # As Proportion.value >= minimum decides.
+        self._enough = next(k for k in range(len(order) + 1) if k / len(order) >= minimum)
 
-    def suffices(self, layers: Sequence[str]) -> bool:
-        return self.trial(layers).agreement.agreement.value >= self._minimum
+    def suffices(self, integer: Model) -> bool:
+        answers, differing = answers_of(integer), 0
+        for begin in range(0, len(self._images), AT_ONCE):
+            part = slice(begin, begin + AT_ONCE)
+            found = outputs_of({"integer": answers}, Dataset(self._images[part], None), self._model)["integer"]
+            differing += int((found.argmax(axis=1) != self._answers[part]).sum())
+            if len(self._images) - differing < self._enough:
+                return False
+        return True
 
 
 def weighted(model: Model) -> dict[str, Node]:
@@ -156,7 +154,7 @@ def weighted(model: Model) -> dict[str, Node]:
     return {node.name: node for node in folded.nodes if isinstance(node.operator, BatchNorm | Convolution | Dense)}
 
 
-def _cost(model: Model, cpu: Processor, name: str) -> float:
-    """Predicted seconds of a layer on the board's CPU."""
-    folded = fold_batch_norm(model)
-    return kernel_estimate([folded.producers()[name]], folded.types(), cpu).seconds
+def _multiplications(node: Node, types: Mapping[str, TensorType]) -> int:
+    """Of a layer with weights, for one image."""
+    weight, result = types[node.inputs[1]].shape, types[node.name].shape
+    return math.prod(weight[1:] if len(weight) > 1 else ()) * math.prod(result[1:])

@@ -96,6 +96,29 @@ def test_calibration_from_a_folder_and_from_a_file_is_the_same(tmp_path: Path) -
     assert len(read_calibration(tmp_path, model(), limit=2)) == 2
 
 
+def test_calibration_from_arrays_and_iterables() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (6, 4, 4, 3), np.uint8)
+    expected = as_input(pixels, model())
+    for data in (
+        pixels,
+        expected,
+        Dataset(pixels, None),
+        iter(pixels),
+        [pixels[:2], pixels[2:]],
+        zip(pixels, range(6), strict=True),
+    ):
+        np.testing.assert_array_equal(read_calibration(data, model()), expected)
+    endless = itertools.cycle(pixels)
+    np.testing.assert_array_equal(read_calibration(endless, model(), limit=2), expected[:2])
+    np.testing.assert_array_equal(read_calibration(pixels, model(), limit=2), expected[[0, 5]])
+
+
+def test_models_with_several_inputs_take_no_data() -> None:
+    two = replace(model(), inputs={"a": TensorType((1, 3, 4, 4)), "b": TensorType((1, 3, 4, 4))})
+    with pytest.raises(UsageError, match=r"has inputs \['a', 'b'\]"):
+        read_calibration(np.zeros((1, 4, 4, 3), np.uint8), two)
+
+
 @pytest.mark.parametrize(("size", "resize"), [(32, 32), (224, 256), (299, 342), (128, 146)])
 def test_preprocessing_of_a_model_that_says_nothing(size: int, resize: int) -> None:
     how = image_preprocessing((0.5,), (0.25,), (1, 3, size, size))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgectl import mixed_precision
 from edgectl.accuracy import measure_agreement
 from edgectl.build_cache import BuildCache
 from edgectl.building import Build, build
@@ -18,6 +19,7 @@ from edgectl.mixed_precision import in_float_of, weighted
 from edgectl.operators.activation import Relu
 from edgectl.operators.pooling import GlobalPool
 from edgectl.operators.shape import Flatten
+from edgectl.quantization.quantizer import Observed, quantize
 from tests.edgectl.quantization.networks import NetworkBuilder
 
 FACTOR = 3000.0
@@ -36,6 +38,7 @@ def model() -> Model:
     x = network.add("relu2", Relu(), network.convolution("second", x, (16, 16)))
     x = network.add("relu3", Relu(), network.convolution("third", x, (16, 16)))
     x = network.add("relu4", Relu(), network.convolution("fourth", x, (16, 16)))
+    x = network.add("relu5", Relu(), network.convolution("fifth", x, (16, 16)))
     x = network.add("flat", Flatten(), network.add("mean", GlobalPool(), x))
     built = network.model(network.dense("scores", x, 16, 8))
     for name in network.parameters:
@@ -80,6 +83,18 @@ def test_a_build_from_the_cache_has_the_same_layers_in_float(
     assert not build(model, data=data, min_agreement=0.1, cache=cache).cached, "another minimum, another search"
 
 
-def test_what_takes_most_of_the_network_is_refused_with_the_numbers(model: Model, data: Dataset) -> None:
-    with pytest.raises(VerificationError, match=r"100.00 % with 5 layers in floating point on the CPU, the best"):
+def test_what_takes_most_of_the_network_is_refused_with_the_numbers(
+    model: Model, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mixed_precision, "MOST_SHARE", 0.3)
+    with pytest.raises(VerificationError, match=r"\n  2 of 6 layers, .* % of all multiplications"):
+        build(model, data=data, min_agreement=0.7)
+
+
+def test_what_float_itself_does_not_reach_is_refused(
+    model: Model, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worse = quantize(model)
+    monkeypatch.setattr(Observed, "quantized", lambda *_: worse)
+    with pytest.raises(VerificationError, match="not even with all 6 layers in floating point"):
         build(model, data=data, min_agreement=0.9)

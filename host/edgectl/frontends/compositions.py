@@ -42,11 +42,17 @@ def convolution(
 
 
 def dense(layer: SourceLayer, x: Value, weight: Value, bias: Value | None) -> Value:
-    """x (N, K) times stored weights (O, K) transposed, and a bias (O)."""
+    """x (N, K) times stored weights (O, K) transposed, and a bias (O), or one number for all."""
     if len(layer.shape(x)) != 2:
         raise layer.unsupported(f"an input of shape {list(layer.shape(x))} is not supported (only (N, features))")
-    more = () if bias is None else (layer.stored(bias, "bias"),)
-    return layer.emit(Dense(), layer.computed(x), layer.stored(weight, "weight"), *more)
+    stored = layer.stored(weight, "weight")
+    if bias is None:
+        return layer.emit(Dense(), layer.computed(x), stored)
+    row = layer.stored(bias, "bias")
+    if row.array.size not in (1, stored.shape[0]):
+        raise layer.unsupported(f"its bias has shape {list(row.shape)}, {stored.shape[0]} numbers are supported")
+    full = Constant(row.name, np.broadcast_to(row.array.reshape(-1), stored.shape[:1]))
+    return layer.emit(Dense(), layer.computed(x), stored, full)
 
 
 def batch_norm(

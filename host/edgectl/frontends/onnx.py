@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from edgectl.frontends.graph_builder import GraphBuilder, Shapes
 from edgectl.frontends.onnx_operators import CONVERTERS, FLOAT_TYPES, OnnxLayer
 from edgectl.frontends.padding import with_absorbed_padding
 from edgectl.frontends.problems import refuse, unsupported_operators
-from edgectl.frontends.source_layer import Constant, Value
+from edgectl.frontends.source_layer import DAMAGE, Constant, Value
 from edgectl.graph import Model
 
 OLDEST = 7
@@ -58,7 +59,10 @@ def from_onnx_file(path: str | os.PathLike[str], input_shapes: Shapes | None = N
     # The parser and the reader of external data raise classes of their own.
     except Exception as error:
         raise _damaged(where, error) from error
-    return from_proto(onnx, proto, input_shapes, Path(where).stem, where)
+    try:
+        return from_proto(onnx, proto, input_shapes, Path(where).stem, where)
+    except DAMAGE as error:
+        raise _damaged(where, error) from error
 
 
 def from_proto(onnx: Any, proto: Any, input_shapes: Shapes | None, name: str, where: str) -> Model:
@@ -100,7 +104,7 @@ def from_proto(onnx: Any, proto: Any, input_shapes: Shapes | None, name: str, wh
             failed.update(node.output)
             continue
         try:
-            values.update(_results(onnx, node, builder, values, opset, outputs))
+            values.update(_results(onnx, node, builder, values, opset))
         except ModelError as error:
             failed.update(node.output)
             problems.append(str(error))
@@ -111,12 +115,24 @@ def from_proto(onnx: Any, proto: Any, input_shapes: Shapes | None, name: str, wh
         if not isinstance(found, str) or found in {value.name for value in graph.input}:
             raise ModelError(f"{where}: output '{output}' is nothing that its layers compute from the inputs")
         computed.append(found)
-    return with_absorbed_padding(builder.model(tuple(computed)))
+    return _with_outputs(with_absorbed_padding(builder.model(tuple(computed))), outputs)
 
 
-def _results(
-    onnx: Any, node: Any, builder: GraphBuilder, values: Mapping[str, Value], opset: int, outputs: Sequence[str]
-) -> dict[str, Value]:
+def _with_outputs(model: Model, names: Sequence[str]) -> Model:
+    """`model` whose results have those names; layers keep theirs. A value that has such a name gets the result's."""
+    fixed, renamed = {*model.inputs, *model.parameters, *model.outputs}, dict[str, str]()
+    for value, name in zip(model.outputs, names, strict=True):
+        if name not in fixed and value not in renamed:
+            renamed.update({value: name, name: value})
+
+    def current(values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(renamed.get(value, value) for value in values)
+
+    nodes = (replace(node, name=current((node.name,))[0], inputs=current(node.inputs)) for node in model.nodes)
+    return replace(model, nodes=tuple(nodes), outputs=current(model.outputs))
+
+
+def _results(onnx: Any, node: Any, builder: GraphBuilder, values: Mapping[str, Value], opset: int) -> dict[str, Value]:
     """What a node makes, by name."""
     for key in node.input:
         if key and key not in values:
@@ -127,9 +143,11 @@ def _results(
         return _folded(onnx, node, constants, opset)
     kind = _kind(node)
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-    result_name = node.output[0] if node.output[0] in outputs else ""
-    layer = OnnxLayer(builder, kind, _label(node), operands, attributes, opset, result_name, len(node.output))
-    result = CONVERTERS[kind](layer)
+    layer = OnnxLayer(builder, kind, _label(node), operands, attributes, opset, len(node.output))
+    try:
+        result = CONVERTERS[kind](layer)
+    except DAMAGE as error:
+        raise layer.damaged(error) from error
     if unread := layer.unread():
         raise layer.unsupported(f"attribute {', '.join(unread)} is not supported")
     return dict(zip(node.output, result if isinstance(result, list) else [result], strict=False))
@@ -145,6 +163,8 @@ def _folded(onnx: Any, node: Any, constants: Sequence[Constant], opset: int) -> 
             for key, constant in given.items()
         ]
         outputs = [onnx.ValueInfoProto(name=key) for key in node.output if key]
+        # The reference knows this operator in its later versions only, which compute the same.
+        opset = max(opset, 19) if node.op_type == "DequantizeLinear" else opset
         graph = helper.make_graph([node], "constants", inputs, outputs)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
         evaluator = onnx.reference.ReferenceEvaluator(model)
@@ -183,6 +203,10 @@ def _opset(onnx: Any, proto: Any, where: str) -> int:
 
 
 def _check(onnx: Any, proto: Any, where: str) -> None:
+    for output in proto.graph.output:
+        # Runtimes do without them, the checker does not.
+        if not output.type.tensor_type.HasField("shape"):
+            output.type.tensor_type.shape.SetInParent()
     try:
         onnx.checker.check_model(proto)
     except ValueError as error:

@@ -32,9 +32,9 @@ class OnnxLayer(SourceLayer):
 
     def __init__(
         self, builder: GraphBuilder, kind: str, label: str, operands: Sequence[Value | None],
-        attributes: Mapping[str, Any], opset: int, result: str, results: int,
+        attributes: Mapping[str, Any], opset: int, results: int,
     ) -> None:  # fmt: skip
-        super().__init__(builder, kind, label, result)
+        super().__init__(builder, kind, label)
         self.operands, self.opset, self.results, self._attributes = operands, opset, results, attributes
         self._read: set[str] = set()
 
@@ -155,8 +155,7 @@ def general_product(layer: OnnxLayer) -> Result:
     bias: Value | None = None
     if layer.has(2) and beta != 0:
         stored = layer.stored(layer.value(2), "bias")
-        full = np.broadcast_to(stored.array.reshape(-1), array.shape[:1])
-        bias = Constant(stored.name, full if beta == 1 else full * full.dtype.type(beta))
+        bias = stored if beta == 1 else Constant(stored.name, stored.array * stored.array.dtype.type(beta))
     return compose.dense(layer, layer.value(), scaled, bias)
 
 
@@ -441,9 +440,8 @@ def pad(layer: OnnxLayer) -> Result:
     if min(widths, default=0) < 0 or any(before.get(axis) or after.get(axis) for axis in (0, 1)):
         raise layer.unsupported(f"pads={widths} are not supported (only around images, not negative)")
     padding = (before.get(2, 0), before.get(3, 0), after.get(2, 0), after.get(3, 0))
-    if not any(padding):
-        return layer.value()
-    return layer.emit(Pad(padding, layer.limit(2, "value", 0.0)), layer.computed(layer.value()))
+    operator = Pad(padding, layer.limit(2, "value", 0.0))
+    return layer.emit(operator, layer.computed(layer.value())) if any(padding) else layer.value()
 
 
 @converts("Expand")

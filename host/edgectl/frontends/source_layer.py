@@ -31,14 +31,21 @@ Value = str | Constant
 """What a layer reads or makes: a value of the graph, by name, or a constant."""
 
 
-class SourceLayer:
-    """One operator of the source, `kind`, called `label` there; `result` is the name of its result, if it has one."""
+DAMAGE = (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What converters raise on attributes that no exporter writes."""
 
-    def __init__(self, builder: GraphBuilder, kind: str, label: str, result: str = "") -> None:
-        self.builder, self.kind, self.label, self._result = builder, kind, label, result or label
+
+class SourceLayer:
+    """One operator of the source, `kind`, called `label` there."""
+
+    def __init__(self, builder: GraphBuilder, kind: str, label: str) -> None:
+        self.builder, self.kind, self.label = builder, kind, label
 
     def unsupported(self, what: str) -> ModelError:
         return ModelError(f"operator '{self.kind}' of layer '{self.label}': {what}")
+
+    def damaged(self, error: Exception) -> ModelError:
+        return self.unsupported(f"its attributes or inputs make no sense ({type(error).__name__}: {error})")
 
     def shape(self, value: Value) -> tuple[int, ...]:
         return value.shape if isinstance(value, Constant) else self.builder.type(value).shape
@@ -61,5 +68,5 @@ class SourceLayer:
         if len(arrays) == len(inputs):
             return Constant(self.label, operator.evaluate(*arrays))
         names = [self.builder.constant(v.name, v.array) if isinstance(v, Constant) else v for v in inputs]
-        name = self._result if final else f"{self.label}.{operator.kind}"
+        name = self.label if final else f"{self.label}.{operator.kind}"
         return self.builder.append(name, operator, names, self.label)

@@ -12,7 +12,7 @@ from edgectl.errors import ModelError
 from edgectl.frontends.graph_builder import GraphBuilder, Shapes
 from edgectl.frontends.padding import with_absorbed_padding
 from edgectl.frontends.problems import refuse, unsupported_operators
-from edgectl.frontends.source_layer import Constant
+from edgectl.frontends.source_layer import DAMAGE, Constant
 from edgectl.frontends.torch_inplace import functional, references
 from edgectl.frontends.torch_operators import CONVERTERS, TorchLayer
 from edgectl.graph import Model
@@ -54,7 +54,10 @@ def from_program(program: ExportedProgram, input_shapes: Shapes | None, name: st
             continue
         try:
             layer = TorchLayer(builder, call.target, _label(call, program), _resolved(call, values))
-            result = convert(layer)
+            try:
+                result = convert(layer)
+            except DAMAGE as error:
+                raise layer.damaged(error) from error
             if unread := layer.unread():
                 raise layer.unsupported(f"argument {', '.join(unread)} is not supported")
             results = result if isinstance(result, list) else [result]

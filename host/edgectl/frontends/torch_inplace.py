@@ -40,7 +40,7 @@ def functional(program: ExportedProgram) -> tuple[tuple[Call, ...], tuple[str, .
         root = shared.get(read, read)
         if call.operator in VIEWS:
             shared.update(dict.fromkeys(call.results, root))
-        if not call.operator.endswith("_"):
+        if not call.operator.endswith("_") or call.operator in VIEWS:
             continue
         others = [name for name in (root, *shared) if name != read and shared.get(name, name) == root]
         late = [name for name in others if last.get(name, -1) > place and name not in renamed]

@@ -152,9 +152,7 @@ def addmm(layer: TorchLayer) -> Result:
     layer.require("alpha", 1)
     layer.require("beta", 1)
     weight = layer.stored(layer.value("mat2"), "second matrix")
-    bias = layer.stored(layer.value(), "bias")
-    full = Constant(bias.name, np.broadcast_to(bias.array.reshape(-1), weight.shape[1:]))
-    return compose.dense(layer, layer.value("mat1"), Constant(weight.name, weight.array.T), full)
+    return compose.dense(layer, layer.value("mat1"), Constant(weight.name, weight.array.T), layer.value())
 
 
 @converts("mm", "matmul")
@@ -232,7 +230,8 @@ def hardsigmoid(layer: TorchLayer) -> Result:
 
 @converts("gelu")
 def gelu(layer: TorchLayer) -> Result:
-    layer.require("approximate", "tanh")
+    if layer.argument("approximate", "none") != "tanh":
+        raise layer.unsupported("approximate=none is not supported (only tanh)")
     return compose.gelu_tanh(layer, layer.value())
 
 
@@ -257,25 +256,36 @@ def softmax(layer: TorchLayer) -> Result:
 
 @converts("add", "sub", "subtract", "rsub")
 def sum_or_difference(layer: TorchLayer) -> Result:
-    other = _operand(layer, "other")
-    if (factor := layer.number("alpha", 1)) != 1:
-        other = compose.binary(layer, "multiply", other, _scalar(layer, factor), final=False)
-    operands = (layer.value(), other)
+    first, second = _operand(layer, "self"), _operand(layer, "other")
     name = layer.kind.split(".")[1].rstrip("_")
-    return compose.binary(
-        layer, "add" if name == "add" else "subtract", *(operands[::-1] if name == "rsub" else operands)
-    )
+    if name == "rsub":
+        first, second = second, first
+    if (factor := layer.number("alpha", 1)) != 1:
+        second = compose.binary(layer, "multiply", second, _scalar(layer, factor), final=False)
+    return compose.binary(layer, "add" if name == "add" else "subtract", first, second)
 
 
 @converts("mul", "multiply")
 def product(layer: TorchLayer) -> Result:
-    return compose.binary(layer, "multiply", layer.value(), _operand(layer, "other"))
+    return compose.binary(layer, "multiply", _operand(layer, "self"), _operand(layer, "other"))
 
 
 @converts("div", "divide", "true_divide")
 def quotient(layer: TorchLayer) -> Result:
     layer.require("rounding_mode", None)
-    return compose.binary(layer, "divide", layer.value(), _operand(layer, "other"))
+    return compose.binary(layer, "divide", _operand(layer, "self"), _operand(layer, "other"))
+
+
+@converts("reciprocal")
+def reciprocal(layer: TorchLayer) -> Result:
+    return compose.binary(layer, "divide", _scalar(layer, 1.0), layer.value())
+
+
+@converts("pow")
+def power(layer: TorchLayer) -> Result:
+    if (exponent := layer.number("exponent")) != 2:
+        raise layer.unsupported(f"an exponent of {exponent} is not supported (only 2)")
+    return compose.binary(layer, "multiply", layer.value(), layer.value())
 
 
 @converts("maximum")

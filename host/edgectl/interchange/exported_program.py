@@ -108,7 +108,7 @@ class _Archive:
             if "data.pkl" in names:
                 raise ModelError(
                     "torch.save wrote it: a state dict has no layers, and a pickled module is code; export the module "
-                    f"({SAVE_AGAIN}), or give its factory: package.module:function --weights STATE.pth"
+                    f"({SAVE_AGAIN}), or give its factory: package.module:factory --weights STATE.pth"
                 )
             raise ModelError(f"it is no program that torch.export.save wrote; {SAVE_AGAIN}")
         self._root = formats[0].split("/")[0]

@@ -1,13 +1,15 @@
-"""The one function that turns a floating-point Model into an integer one."""
+"""The one function that turns a floating-point Model into an integer one, and its two halves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
 
 import numpy as np
 
+from edgectl.datasets import Data, read_calibration
 from edgectl.graph import Model
-from edgectl.quantization.calibration import observe, synthetic_images
+from edgectl.quantization.calibration import Observation, observe, synthetic_images
 from edgectl.quantization.equalization import equalized
 from edgectl.quantization.fitting import fitted
 from edgectl.quantization.folding import fold_batch_norm
@@ -17,23 +19,44 @@ HEADROOM = 1.4
 """Times that values of real images may be larger than those of synthetic ones; found on networks in
 docs/quantization.md."""
 
+Progress = Callable[[int, int], None]
 
-def quantize(
-    model: Model,
-    calibration: np.ndarray | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    in_float: Set[str] = frozenset(),
-) -> Model:
-    """The integer Model of a float one. `calibration` is float32 (N, C, H, W), preprocessed; None: synthetic images,
-    which show a network's ranges roughly, and no more: channels, weights and biases are not fitted to them. Layers
-    named `in_float` stay in floating point.
 
-    Raises UsageError where the calibration data does not fit the model.
-    """
+@dataclass(frozen=True)
+class Observed:
+    """A float model, folded and equalized, what its values look like, and the images that it is fitted to, if any."""
+
+    model: Model
+    seen: Mapping[str, Observation]
+    images: np.ndarray | None
+
+    def quantized(self, in_float: Set[str] = frozenset(), progress: Progress | None = None) -> Model:
+        """The integer Model; layers named `in_float` stay in floating point."""
+        integer, layers = rewrite(self.model, self.seen, in_float)
+        return integer if self.images is None else fitted(integer, layers, self.images, progress)
+
+
+def observed(model: Model, calibration: Data | None = None, progress: Progress | None = None) -> Observed:
+    """What `quantize` looks at before it chooses anything. Raises as `quantize`."""
     folded = fold_batch_norm(model)
     if calibration is None:
         (only,) = list(folded.inputs.values())[:1]
         seen = observe(folded, synthetic_images(model.preprocessing, only.shape), progress)
-        return rewrite(folded, {name: observation.times(HEADROOM) for name, observation in seen.items()}, in_float)[0]
-    integer, layers = rewrite(*equalized(folded, observe(folded, calibration, progress)), in_float)
-    return fitted(integer, layers, calibration, progress)
+        return Observed(folded, {name: observation.times(HEADROOM) for name, observation in seen.items()}, None)
+    images = read_calibration(calibration, model)
+    return Observed(*equalized(folded, observe(folded, images, progress)), images)
+
+
+def quantize(
+    model: Model,
+    calibration: Data | None = None,
+    progress: Progress | None = None,
+    in_float: Set[str] = frozenset(),
+) -> Model:
+    """The integer Model of a float one. `calibration` is a folder of photographs, an .npz file, an array of images or
+    an iterable of them (see `read_calibration`); None: synthetic images, which show a network's ranges roughly, and no
+    more: channels, weights and biases are not fitted to them. Layers named `in_float` stay in floating point.
+
+    Raises UsageError where the calibration data does not fit the model.
+    """
+    return observed(model, calibration, progress).quantized(in_float, progress)

@@ -182,11 +182,20 @@ def test_the_result_does_not_depend_on_the_number_of_cores(monkeypatch: pytest.M
     np.testing.assert_array_equal(interpret(alone, x)["fc"], interpret(several, x)["fc"])
 
 
+def test_calibration_on_an_iterable_is_that_on_its_images() -> None:
+    model = residual_network()
+    x = images(model, 8, 0)
+    found, expected = quantize(model, (image for image in x)), quantize(model, x)
+    assert found.nodes == expected.nodes
+    for name, array in expected.parameters.items():
+        np.testing.assert_array_equal(found.parameters[name], array)
+
+
 def test_calibration_data_that_does_not_fit_is_refused() -> None:
     model = residual_network()
     with pytest.raises(UsageError, match=r"float32\[2, 1, 16, 16\].*float32\[1, 3, 16, 16\]"):
         quantize(model, np.zeros((2, 1, 16, 16), np.float32))
     with pytest.raises(UsageError, match="not numbers"):
         quantize(model, np.full((2, 3, 16, 16), np.nan, np.float32))
-    with pytest.raises(UsageError, match="empty"):
+    with pytest.raises(UsageError, match="has 0 images"):
         quantize(model, np.zeros((0, 3, 16, 16), np.float32))

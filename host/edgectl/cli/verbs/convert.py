@@ -9,9 +9,9 @@ import typer
 from edgectl.cli.options import (
     JsonOption,
     LabelsOption,
+    LocalShapeOption,
     MeanOption,
     SeedOption,
-    ShapeOption,
     StdOption,
     WeightsOption,
     extents,
@@ -29,7 +29,7 @@ def convert(
         str, typer.Option("--output", "-o", help="First part of the files' names (default: the model's name).")
     ] = "",
     weights: WeightsOption = "auto",
-    shape: ShapeOption = "",
+    shape: LocalShapeOption = "",
     mean: MeanOption = "",
     std: StdOption = "",
     resize: Annotated[
@@ -56,12 +56,12 @@ def convert(
     from edgectl.converting import convert as converted
     from edgectl.converting import described, load_source
     from edgectl.interchange.contrast import TOLERANCE
-    from edgectl.sources import input_shape
+    from edgectl.sources import input_shapes
 
     with terminal.stages() as progress:
         with progress.stage("load"):
             names = label_lines(labels)
-            loaded, report, reference = load_source(model, weights, input_shape(extents(shape)), seed)
+            loaded, report, reference = load_source(model, weights, input_shapes(extents(shape)), seed)
             loaded = described(loaded, numbers(mean, "--mean"), numbers(std, "--std"), resize, channels)
         conversion = converted(
             loaded,

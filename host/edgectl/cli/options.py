@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,7 +31,9 @@ CalibrationOption = Annotated[
 ShapeOption = Annotated[str, typer.Option("--shape", help="Input C,H,W, where a checkpoint does not record it.")]
 MeanOption = Annotated[str, typer.Option("--mean", help="Per-channel mean of pixels in 0..1, comma-separated.")]
 StdOption = Annotated[str, typer.Option("--std", help="Per-channel standard deviation, comma-separated.")]
-LabelsOption = Annotated[str, typer.Option("--labels", help="A text file with one class name per line.")]
+LabelsOption = Annotated[
+    str, typer.Option("--labels", help="Class names: one a line, or a synset file (Python, JSON).")
+]
 BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Samples per inference.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of random weights.")]
 OffloadOption = Annotated[
@@ -90,13 +91,10 @@ def extents(text: str) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
 
 
 def label_lines(path: str) -> tuple[str, ...]:
-    """Class names from a file with one per line. Raises UsageError."""
-    if not path:
-        return ()
-    try:
-        return tuple(Path(path).read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read --labels {path}: {error}") from error
+    """Class names from a file of any common format. Raises UsageError."""
+    from edgectl.labels import read_label_file
+
+    return read_label_file(path) if path else ()
 
 
 def cache_unless(unwanted: bool) -> BuildCache | None:

@@ -56,7 +56,17 @@ class Address(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """HOST:PORT; a host with colons stands in brackets. Raises UsageError."""
+        host, _, port = text.rpartition(":")
+        plain = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        good = plain and plain.isprintable() and not set(plain) & set(" []/@")
+        if not good or not (port.isascii() and port.isdecimal()) or not 0 < int(port[:6]) < 65536:
+            raise UsageError(f"{text!r} is not HOST:PORT")
+        return cls(plain, int(port))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -23,6 +24,8 @@ from edge_agent.activity import Activity
 from edge_agent.devices import open_accelerator
 from edge_agent.errors import AgentError, BusyError
 from edge_agent.http.server import Server as HttpServer
+from edge_agent.identity import identity
+from edge_agent.lease import Leases
 from edge_agent.metrics import Metrics
 from edge_agent.rpc.server import Server as RpcServer
 from edge_agent.rpc.session import Endpoint, Limits
@@ -42,6 +45,7 @@ _DRAIN_SECONDS = 2.0
 DEFAULT_RPC_PORT = 9091
 DEFAULT_HTTP_PORT = 9092
 MAXIMUM_PORT = 65535
+MINIMUM_TOKEN_CHARACTERS = 16
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -73,6 +77,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--idle-timeout", type=_seconds, metavar="SECONDS", help="end after so long without an RPC call"
     )
+    parser.add_argument(
+        "--name",
+        type=_name,
+        default=socket.gethostname()[:63],
+        help="this board's name for people (default: %(default)s)",
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
     return parser.parse_args(arguments)
 
@@ -81,6 +91,12 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) > MAXIMUM_PORT:
         raise argparse.ArgumentTypeError(f"'{text}' is not a port: 0 to {MAXIMUM_PORT}")
     return int(text)
+
+
+def _name(text: str) -> str:
+    if not 0 < len(text.encode()) < 64 or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text[:64]!r} is not a name of 1 to 63 printable bytes")
+    return text
 
 
 def _seconds(text: str) -> float:
@@ -108,8 +124,10 @@ class Agent:
         self._stop = threading.Event()
         self._profile = boards.profile(options.board)
         self._key = _key(options)
+        self._leases = Leases()
         self._lock = _StateLock(options.state_dir)
         try:
+            self._identity = identity(options.state_dir)
             # What an agent that was killed left there.
             shutil.rmtree(options.state_dir / "sessions", ignore_errors=True)
             kernels = options.state_dir / "kernels"
@@ -134,6 +152,8 @@ class Agent:
                 self._shut_down,
                 limits,
                 self._activity.working,
+                self._leases,
+                self._key,
             )
             self._rpc = RpcServer((options.host, options.port), [self._key], endpoint, self._metrics)
             self._http = HttpServer((options.host, options.http_port), self.status, self._metrics)
@@ -158,6 +178,8 @@ class Agent:
     def status(self) -> dict[str, Any]:
         """The agent as `/status` and `edge.status` give it."""
         return {
+            "id": self._identity,
+            "name": self._options.name,
             "board": self._options.board,
             "description": self._profile.description,
             "config": self._profile.config,
@@ -169,6 +191,7 @@ class Agent:
             "rpc_port": self._rpc.port,
             "http_port": self._http.port,
             "sessions": self._rpc.sessions,
+            "lease": self._leases.status(),
             **self._service.status(),
         }
 
@@ -260,6 +283,12 @@ def _key(options: argparse.Namespace) -> str:
         key = options.key if options.key is not None else f"{options.board}:{secrets.token_hex(16)}"
     if not key or len(key) > 200 or not key.isprintable() or " " in key:
         raise AgentError("an RPC key has 1 to 200 printable characters without spaces: TYPE:TOKEN")
+    if not _is_loopback(options.host) and len(key.partition(":")[2]) < MINIMUM_TOKEN_CHARACTERS:
+        raise AgentError(
+            f"an agent that listens on {options.host}, not only on this machine, needs a key TYPE:TOKEN with a token "
+            f"of at least {MINIMUM_TOKEN_CHARACTERS} characters; leave --key and --key-file out for a fresh one, or "
+            "listen on 127.0.0.1 and connect through SSH"
+        )
     return key
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from edge_agent import boards
 from edge_agent.activity import Activity
+from edge_agent.announce import Announcement, Announcer
 from edge_agent.devices import open_accelerator
 from edge_agent.errors import AgentError, BusyError
 from edge_agent.http.server import Server as HttpServer
@@ -82,6 +83,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=_name,
         default=socket.gethostname()[:63],
         help="this board's name for people (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--announce",
+        action=argparse.BooleanOptionalAction,
+        help="say on the network that this agent is here (default: unless it listens on this machine only)",
     )
     parser.add_argument("--verbose", action="store_true", help="log more")
     return parser.parse_args(arguments)
@@ -160,10 +166,43 @@ class Agent:
         except BaseException:
             self._lock.release()
             raise
+        self._announcer = self._make_announcer()
         self._registration = None
         if options.tracker:
             host = None if options.host in ("0.0.0.0", "::") else options.host
             self._registration = Registration(options.tracker, self._key.split(":")[0], self._rpc, host)
+
+    def _make_announcer(self) -> Announcer | None:
+        """None where it is not wanted, or not asked for and not possible."""
+        options = self._options
+        outside = not _is_loopback(options.host)
+        if not (outside if options.announce is None else options.announce):
+            return None
+        try:
+            return Announcer(self._announcement, options.host, self._rpc.port)
+        except AgentError as error:
+            if options.announce:
+                self._rpc.close()
+                self._http.close()
+                self._lock.release()
+                raise
+            logger.warning("%s", error)
+            return None
+
+    def _announcement(self) -> Announcement:
+        status = self.status()
+        live, bitstream = status["live"], status.get("bitstream")
+        return Announcement(
+            self._identity,
+            self._options.name,
+            self._options.board,
+            self._profile.config,
+            str(bitstream.get("id", "") if isinstance(bitstream, dict) else bitstream or ""),
+            live["model"] if live else "",
+            VERSION,
+            self._http.port,
+            not _is_loopback(self._options.host),
+        )
 
     def _shut_down(self) -> None:
         if self._profile.accelerator != "sim" or not _is_loopback(self._options.host):
@@ -204,6 +243,8 @@ class Agent:
             self._http.start()
             if self._registration is not None:
                 self._registration.start()
+            if self._announcer is not None:
+                self._announcer.start()
             logger.info(
                 "board %s: RPC on %s:%d, HTTP on http://%s:%d/",
                 options.board,
@@ -234,6 +275,8 @@ class Agent:
             state = AgentState.read(options.state_file)
             if state is not None and (state.pid, state.start_ticks) == this_process():
                 options.state_file.unlink(missing_ok=True)
+        if self._announcer is not None:
+            self._announcer.close()
         if self._registration is not None:
             self._registration.close()
         self._rpc.close()

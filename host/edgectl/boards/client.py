@@ -92,7 +92,7 @@ class Address(NamedTuple):
         host, _, port = text.rpartition(":")
         plain = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         good = plain and plain.isprintable() and not set(plain) & set(" []/@")
-        if not good or not (port.isascii() and port.isdecimal()) or not 0 < int(port[:6]) < 65536:
+        if not good or not (port.isascii() and port.isdecimal()) or not 0 < int(port[-9:]) < 65536 or len(port) > 9:
             raise UsageError(f"{text!r} is not HOST:PORT")
         return cls(plain, int(port))
 

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from edgectl.cli.options import BoardOption, JsonOption, TopOption
+from edgectl.cli.options import (
+    BoardOption,
+    JsonOption,
+    TopOption,
+    TrackerKeyOption,
+    TrackerOption,
+    TypeOption,
+    WaitOption,
+)
 
 
 def run(
@@ -14,6 +22,10 @@ def run(
     board: BoardOption = "sim",
     input: Annotated[str, typer.Option("--input", help="The photograph, as an option.")] = "",
     top: TopOption = 5,
+    type: TypeOption = "",
+    tracker: TrackerOption = "",
+    key: TrackerKeyOption = "",
+    wait: WaitOption = None,
     json: JsonOption = False,
 ) -> None:
     """Classify a photograph with the model that is deployed.
@@ -25,13 +37,14 @@ def run(
     from dataclasses import asdict
 
     from edgectl.boards.board import PIXELS, Board
+    from edgectl.boards.choosing import selection
     from edgectl.cli.report import show_top
-    from edgectl.cli.terminal import banner, milliseconds, output, print_json
+    from edgectl.cli.terminal import banner, milliseconds, output, print_json, waiting
     from edgectl.images import DEFAULT_IMAGE
     from edgectl.measuring import random_weights_banner
 
     path = image or input or str(DEFAULT_IMAGE)
-    with Board(board, start=False) as opened:
+    with Board(selection(board, type, tracker, key), start=False) as opened, opened.leased("run", wait, waiting):
         manifest = opened.connection.manifest()
         prediction = opened.run(path, top)
     batch = manifest["inputs"][0]["shape"][0]

@@ -176,7 +176,7 @@ def test_a_discovered_board_is_used_only_when_named(inventory: Inventory) -> Non
         )
     with pytest.raises(UsageError, match="did you mean pynq-7"):
         choose("pynk-7", browse=lambda seconds: announced)
-    with pytest.raises(UsageError, match="edgectl boards add NAME --ssh USER@10.0.0.5"):
+    with pytest.raises(UsageError, match=r"edgectl boards add NAME --ssh USER@10\.0\.0\.5"):
         choose("behind", browse=lambda seconds: announced)
     assert isinstance(choose("sim", browse=lambda seconds: pytest.fail("it looked")), SimulatedChoice)
 
@@ -188,9 +188,7 @@ def test_who_announces_a_known_identity_gets_no_connection(inventory: Inventory)
 
 def test_a_name_or_identity_that_is_announced_twice_is_refused(inventory: Inventory) -> None:
     for second in (found("pynq-7", "b" * 32, "10.0.0.6"), found("pynq-7", "a" * 32, "10.6.6.6")):
-        with pytest.raises(
-            UsageError, match=r"several boards announce themselves as 'pynq-7': aaaaaaaaaaaa at .*10\.0"
-        ):
+        with pytest.raises(UsageError, match=r"several boards announce themselves as 'pynq-7': aaaaaaaaaaaa at"):
             choose("pynq-7", browse=lambda seconds, second=second: [found("pynq-7", "a" * 32), second])
 
 

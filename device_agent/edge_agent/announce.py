@@ -1,7 +1,7 @@
 """Says by mDNS and DNS-SD that this agent is here: `_edge-vta._tcp`, with what a controller lists about it.
 
 Needs the package zeroconf (`pip install edgectl[announce]`); an agent without it works, and is not announced. What is
-announced is not authenticated and for finding only. Identity is `id=`; the instance's name is for people.
+announced is not authenticated and for finding only. Identity is `id=`, `name=` is for people.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge_agent.errors import AgentError
 logger = logging.getLogger(__name__)
 
 SERVICE_TYPE = "_edge-vta._tcp.local."
-MAXIMUM_VALUE_BYTES = 56
+MAXIMUM_VALUE_BYTES = 48
 _PERIOD_SECONDS = 1.0
 _RETRY_SECONDS = 10.0
 
@@ -44,6 +44,7 @@ class Announcement:
         entries = {
             "txtvers": "1",
             "id": self.identity,
+            "name": self.name,
             "board": self.board,
             "config": self.config,
             "bitstream": self.bitstream,
@@ -53,6 +54,11 @@ class Announcement:
             "via": "tcp" if self.direct else "ssh",
         }
         return {key: _bounded(value) for key, value in entries.items()}
+
+    @property
+    def instance(self) -> str:
+        """The instance's name: unlike any other board's, though two have one name and start at the same moment."""
+        return f"{_bounded(self.name).replace('.', '-')}-{self.identity[:8]}"
 
 
 def _bounded(text: str) -> str:
@@ -137,8 +143,7 @@ class Announcer:
             self._responder = self._zeroconf.Zeroconf(
                 interfaces=list(addresses), ip_version=self._zeroconf.IPVersion.V4Only
             )
-            self._service = self._info(announcement, addresses, f"{_label(announcement.name)}.{SERVICE_TYPE}")
-            # A name that is taken gets a number: identity is in the record.
+            self._service = self._info(announcement, addresses, f"{announcement.instance}.{SERVICE_TYPE}")
             self._responder.register_service(self._service, allow_name_change=True)
             logger.info("announced as '%s' on %s", self._service.name, ", ".join(addresses))
         else:
@@ -166,8 +171,3 @@ class Announcer:
                 logger.debug("no goodbye: %s", error)
             finally:
                 responder.close()
-
-
-def _label(name: str) -> str:
-    """A board's name as an instance's: without dots, which would have to be escaped."""
-    return name.replace(".", "-")

@@ -58,7 +58,7 @@ def parse_record(
     if not usable:
         return None
     return FoundBoard(
-        printable(instance) or identity[:12],
+        printable(value("name") or instance),
         identity,
         kind if kind in profile_names() else UNKNOWN,
         Address(usable[0], port),

@@ -149,7 +149,7 @@ def test_a_lease_that_ran_out_is_said(agent: Board, first: Connection, second: C
     with pytest.raises(BusyError, match="has run out; take the board again"):
         first.activate(digest)
     leasing.take(second, "bench")
-    with pytest.raises(BusyError, match="has run out, and the board is held by .* for bench"):
+    with pytest.raises(BusyError, match=r"has run out, and the board is held by .* for bench"):
         first.activate(digest)
 
 
@@ -158,12 +158,14 @@ def test_of_many_clients_at_once_each_gets_its_turn(agent: Board) -> None:
 
     def work(number: int) -> None:
         nonlocal inside, most
-        with Connection(agent.address, KEY) as connection:
-            with leasing.leased(connection, connection.status(), f"job {number}", wait=60):
-                inside += 1
-                most = max(most, inside)
-                connection.status()
-                inside -= 1
+        with (
+            Connection(agent.address, KEY) as connection,
+            leasing.leased(connection, connection.status(), f"job {number}", wait=60),
+        ):
+            inside += 1
+            most = max(most, inside)
+            connection.status()
+            inside -= 1
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(work, range(12)))
@@ -222,7 +224,7 @@ def test_verbs_under_one_lease_take_turns(agent: Board, first: Connection, secon
         pytest.raises(BusyError, match="another edgectl of yours"),
         leasing.leased(second, status, "bench", wait=0),
     ):
-        pass
+        pytest.fail("both have it")
     with leasing.leased(second, status, "bench", wait=0):
         pass
 
@@ -233,7 +235,7 @@ def test_a_damaged_or_old_token_is_no_lease(first: Connection, tmp_path: Path, d
     folder.mkdir(parents=True)
     (folder / f"{ID}.json").write_text(damage)
     assert not leasing.resume(first, first.status())
-    assert first.infer is not None and not first.leased
+    assert not first.leased
 
 
 def test_an_agent_before_leases_is_used_as_it_is(first: Connection) -> None:

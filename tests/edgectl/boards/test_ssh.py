@@ -6,7 +6,7 @@ import shutil
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -117,8 +117,9 @@ def test_a_lost_ssh_connection_is_made_again(server: SshServer, home: Path, agen
 
 
 def test_an_unknown_host_is_refused_and_never_added(server: SshServer, home: Path) -> None:
-    with pytest.raises(VerificationError, match=f"is not known: it shows ssh-ed25519 {server.fingerprint}") as raised:
+    with pytest.raises(VerificationError) as raised:
         connect(SshTarget.parse(server.target), "", "", 10)
+    assert f"is not known: it shows ssh-ed25519 {server.fingerprint}" in str(raised.value)
     assert f"boards add NAME --ssh {server.target} --accept-fingerprint {server.fingerprint}" in str(raised.value)
     assert not (home / ".ssh" / "known_hosts").exists()
 
@@ -137,7 +138,7 @@ def test_a_changed_host_is_refused_with_both_fingerprints(server: SshServer, hom
     ):
         with pytest.raises(VerificationError) as raised:
             attempt()
-        assert expected in str(raised.value).replace("\\+", "+") and raised.value.exit_code == 5
+        assert expected in str(raised.value) and raised.value.exit_code == 5
     assert Inventory().boards() == {}
 
 
@@ -156,9 +157,7 @@ def test_the_pinned_type_of_key_is_asked_for(home: Path, tmp_path: Path) -> None
             pin, known = shown_key(target, accepted)
             assert (pin, known) == (f"{name} {accepted}", False)
             connect(target, pin, str(many.identity), 10).close()
-        with pytest.raises(
-            VerificationError, match="ssh-ed25519 SHA256:.* and ecdsa.* and ssh-rsa .*, not SHA256:AAAA"
-        ):
+        with pytest.raises(VerificationError, match=r"ssh-ed25519 .* and ecdsa.* and ssh-rsa .*, not SHA256:AAAA"):
             shown_key(target, "SHA256:" + "A" * 43)
 
 
@@ -181,7 +180,7 @@ def test_refusals_are_told_apart(server: SshServer, home: Path, tmp_path: Path) 
     with pytest.raises(UnreachableError, match="no SSH server answers") as unreachable:
         connect(SshTarget("me", "127.0.0.1", free_port()), "", "", 10)
     assert unreachable.value.exit_code == 3
-    with pytest.raises(UnreachableError, match="no SSH server answers at me@no.such.host.invalid"):
+    with pytest.raises(UnreachableError, match=r"no SSH server answers at me@no\.such\.host\.invalid"):
         connect(SshTarget("me", "no.such.host.invalid"), "", "", 10)
 
 
@@ -198,13 +197,12 @@ def test_what_is_no_ssh_server(home: Path, agent: Board) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
-            for _ in range(1):
-                accepted = listener.accept()[0]
-                accepted.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 100)
-                accepted.close()
+            accepted = listener.accept()[0]
+            accepted.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 100)
+            accepted.close()
 
         threading.Thread(target=answer, daemon=True).start()
-        with pytest.raises(UnreachableError, match="127.0.0.1"):
+        with pytest.raises(UnreachableError, match=r"at me@127\.0\.0\.1"):
             connect(SshTarget("me", "127.0.0.1", listener.getsockname()[1]), "", "", 10)
 
 
@@ -264,13 +262,17 @@ def test_consent_pins_and_refusal_writes_nothing(server: SshServer, home: Path, 
     asked: list[str] = []
     wanted = InventoryBoard("desk", ssh=server.target, rpc_port=agent.server.port, key_file=str(key_file))
 
-    def say(answer: bool) -> bool:
-        return lambda question: asked.append(question) or answer  # type: ignore[func-returns-value,return-value]
+    def say(answer: bool) -> Callable[[str], bool]:
+        def reply(question: str) -> bool:
+            asked.append(question)
+            return answer
+
+        return reply
 
     with pytest.raises(VerificationError, match="was not accepted; nothing was written down"):
-        add_board(wanted, confirm=say(False))  # type: ignore[arg-type]
+        add_board(wanted, confirm=say(False))
     assert server.fingerprint in asked[0] and Inventory().boards() == {}
-    assert add_board(wanted, confirm=say(True)).host_key == pinned(server)  # type: ignore[arg-type]
+    assert add_board(wanted, confirm=say(True)).host_key == pinned(server)
     Inventory().remove("desk")
     know(home, server)
     add_board(wanted)  # known: nobody has to be asked

@@ -32,6 +32,15 @@ from edge_agent.vta.program import Program
 COUNTERS = Counters(10, 20, 30, 40, 50, 60, 70)
 KEY = "sim:secret"
 ID = "0123456789abcdef" * 2
+STATUS = {
+    "id": ID,
+    "board": "sim",
+    "description": "a board for tests",
+    "config": "1x16_i8w8a32_15_15_18_17",
+    "features": [],
+    "cpu": {"machine": "none", "flags": []},
+    "http_port": 9092,
+}
 
 
 def bundle_bytes(model: str = "double", bias: float = 0.0, batch: int = 1, good: bool = True, **entries: Any) -> bytes:
@@ -172,7 +181,7 @@ def board(directory: Path, limits: Limits | None = None, queue_depth: int = 8) -
         service,
         Uploads(store),
         directory / "sessions",
-        lambda: {"id": ID, "board": "sim", "lease": leases.status(), **service.status()},
+        lambda: {**STATUS, "lease": leases.status(), **service.status()},
         shut_down.set,
         limits or Limits(),
         leases=leases,

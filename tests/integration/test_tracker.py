@@ -158,7 +158,7 @@ def test_the_controller_takes_a_board_that_proves_its_key_again_and_again(agent:
 def test_a_board_in_use_is_waited_for_no_longer_than_told(agent: Board) -> None:
     with _tracker(_free_port()) as address, _registered(agent, address):
         _eventually(lambda: _free(address) == 1)
-        with lent(address), pytest.raises(BusyError, match="every 'pynq' of the tracker at .* is in use"):
+        with lent(address), pytest.raises(BusyError, match=r"every .pynq. of the tracker at .* is in use"):
             lent(address, deadline=1.0)
 
 

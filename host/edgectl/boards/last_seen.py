@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from edgectl.boards.untrusted import is_identity
 from edgectl.errors import EdgectlError
@@ -22,9 +22,9 @@ def last_seen() -> dict[str, float]:
         return {}
 
 
-def remember(identities: Iterable[str]) -> None:
-    """These boards answer now. Where it cannot be written, it is not."""
-    entries = {**last_seen(), **{identity: time.time() for identity in identities if is_identity(identity)}}
+def remember(answered: Mapping[str, float]) -> None:
+    """When these boards answered, by identity. Where it cannot be written, it is not."""
+    entries = {**last_seen(), **{identity: when for identity, when in answered.items() if is_identity(identity)}}
     latest = sorted(entries.items(), key=lambda item: item[1], reverse=True)[:MAXIMUM_ENTRIES]
     try:
         with atomic_file(state_directory() / "seen.json", mode=0o600) as file:

@@ -89,7 +89,7 @@ def survey(tracker: Address | None = None, seconds: float = discovery.LISTING_SE
                 notices.append(str(error))
         own = list_boards()
         entries = [future.result() for future in asked]
-    answered = [entry.id for entry in entries if entry.last_seen is not None]
+    answered = {entry.id: entry.last_seen for entry in entries if entry.last_seen is not None}
     if answered:
         remember(answered)
     seen = last_seen()

@@ -17,7 +17,7 @@ from edgectl import errors
 from edgectl.cli import application
 from tests.edgectl.cli.conftest import Edgectl, in_process_of_its_own, spawn
 
-VERBS = "bench boards compile deploy evaluate inspect lease models report run status stop".split()
+VERBS = [
     "bench",
     "boards",
     "compile",

@@ -16,7 +16,9 @@ def lease(
     wait: WaitOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Have a board for yourself; your other commands use it, others are told so.
+    """Have a board for yourself for a while.
+
+    Your other commands use the lease; other people's are told that you have the board, until when, or wait for it.
 
     \b
     edgectl lease desk --for 30m

@@ -20,7 +20,19 @@ ModelArgument = Annotated[
     ),
 ]
 BoardOption = Annotated[
-    str, typer.Option("--board", help="sim, or HOST:PORT of an edge-agent (its key in EDGECTL_KEY).")
+    str,
+    typer.Option("--board", help="sim; a name or id of `edgectl boards`; HOST:PORT; ssh://USER@HOST."),
+]
+TypeOption = Annotated[str, typer.Option("--type", help="The only board of your inventory of this kind, such as pynq.")]
+TrackerOption = Annotated[
+    str, typer.Option("--tracker", help="Take a board of --key from the TVM tracker at HOST:PORT.")
+]
+TrackerKeyOption = Annotated[
+    str, typer.Option("--key", help="The type under which boards are registered there, such as pynq.")
+]
+WaitOption = Annotated[
+    float | None,
+    typer.Option("--wait", min=0, help="Wait so many seconds for a board that others have (default: 60 for a verb's)."),
 ]
 KindOption = Annotated[str, typer.Option("--board", help="The kind of board to compile for (default: sim).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

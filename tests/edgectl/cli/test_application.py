@@ -21,6 +21,7 @@ VERBS = [
     "bench",
     "boards",
     "compile",
+    "convert",
     "deploy",
     "evaluate",
     "inspect",

@@ -55,7 +55,7 @@ def compile(
     no_cache: NoCacheOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Compile a model for a kind of board, or for this machine, to a bundle in a file.
+    """Compile a model for a board or this machine, to a file.
 
     \b
     edgectl compile resnet18_v1 --board pynq -o resnet18.bundle

@@ -45,7 +45,7 @@ def convert(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Write a model for MXNet or PyTorch, and prove that it computes the same.
+    """Write a model for MXNet or PyTorch, with a proof.
 
     \b
     edgectl convert resnet18_v1 --to torch -o resnet18

@@ -59,7 +59,7 @@ def run(
     wait: WaitOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Classify a photograph: with the model that is deployed, or with a model on this machine's CPU.
+    """Classify a photograph, on a board or on this machine.
 
     \b
     edgectl run cat.jpg

@@ -11,11 +11,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"edgectl": ROOT / "host" / "edgectl", "edge_agent": ROOT / "device_agent" / "edge_agent"}
 
-LAYERS = ("vta", "devices", "runtime", "rpc", "http")
+LAYERS = ("vta", "hardware", "register_model", "devices", "runtime", "rpc", "http")
 """The agent's folders from the bottom up; rpc and http stand side by side."""
 BELOW = {
     "vta": set(),
-    "devices": {"vta"},
+    "hardware": {"vta"},
+    "register_model": {"vta", "hardware"},
+    "devices": {"vta", "hardware", "register_model"},
     "runtime": {"vta", "devices"},
     "rpc": {"vta", "devices", "runtime"},
     "http": {"vta", "devices", "runtime"},
@@ -71,4 +73,4 @@ def test_mxnet_and_torch_are_imported_only_where_they_are_used(package: str) -> 
         top = {alias.name.split(".")[0] for node in body if isinstance(node, ast.Import) for alias in node.names}
         absolute = [node for node in body if isinstance(node, ast.ImportFrom) and not node.level]
         top |= {(node.module or "").split(".")[0] for node in absolute}
-        assert not top & {"mxnet", "torch", "onnx"}, path.relative_to(ROOT)
+        assert not top & {"mxnet", "torch", "onnx", "safetensors"}, path.relative_to(ROOT)

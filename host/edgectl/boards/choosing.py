@@ -144,7 +144,7 @@ def choose(name: str, key: str | None = None, browse: Browse | None = None) -> C
         return SshChoice(SshTarget.parse(name), given)
     if name.startswith(TYPE_SCHEME):
         return _of_type(name.removeprefix(TYPE_SCHEME), key)
-    if name in profile_names() and profile(name).accelerator == "sim":
+    if name in profile_names() and profile(name).simulated:
         return SimulatedChoice(SimulatedBoard(name))
     boards = Inventory().boards()
     if known := _named(name, boards):
@@ -187,7 +187,7 @@ def _begins(identity: str, name: str) -> bool:
 
 def _of_type(kind: str, key: str | None) -> Choice:
     check_profile(kind)
-    if profile(kind).accelerator == "sim":
+    if profile(kind).simulated:
         return SimulatedChoice(SimulatedBoard(kind))
     boards = Inventory().boards()
     found = [board for board in boards.values() if board.type == kind]

@@ -193,7 +193,7 @@ def described(entry: BoardEntry, status: dict[str, Any], host: str) -> BoardEntr
 def _profile_entry(name: str) -> BoardEntry:
     kind = profile(name)
     entry = BoardEntry(name, kind.description, kind.config, "compile only", type=name, sources=("profile",))
-    if kind.accelerator != "sim":
+    if not kind.simulated:
         return entry
     try:
         running = SimulatedBoard(name).find()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.boards import profile_names
 from edgectl.boards.choosing import (
     NOT_YET,
     RemoteChoice,
@@ -113,7 +114,9 @@ def test_what_is_no_address_behind_ssh(text: str) -> None:
 @pytest.mark.parametrize("name", NOT_YET)
 def test_targets_not_there_yet(name: str) -> None:
     for function in (choose, check_profile):
-        with pytest.raises(IncompatibleError, match=f"target '{name}' is not supported yet; supported are pynq, sim"):
+        with pytest.raises(
+            IncompatibleError, match=f"target '{name}' is not supported yet; supported are {', '.join(profile_names())}"
+        ):
             function(name)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from edge_agent import boards
 from edge_agent.activity import Activity
-from edge_agent.announce import Announcement, Announcer
+from edge_agent.announce import Announcement, Announcer, library
 from edge_agent.devices import open_accelerator
 from edge_agent.errors import AgentError, BusyError
 from edge_agent.http.server import Server as HttpServer
@@ -130,6 +130,8 @@ class Agent:
         self._stop = threading.Event()
         self._profile = boards.profile(options.board)
         self._key = _key(options)
+        if options.announce:
+            library()
         self._leases = Leases()
         self._lock = _StateLock(options.state_dir)
         try:
@@ -175,7 +177,7 @@ class Agent:
             self._registration = Registration(options.tracker, self._key.split(":")[0], self._rpc, host)
 
     def _make_announcer(self) -> Announcer | None:
-        """None where it is not wanted, or not asked for and not possible."""
+        """None where it is not wanted or not possible."""
         options = self._options
         outside = not _is_loopback(options.host)
         if not (outside if options.announce is None else options.announce):
@@ -183,11 +185,6 @@ class Agent:
         try:
             return Announcer(self._announcement, options.host, self._rpc.port)
         except AgentError as error:
-            if options.announce:
-                self._rpc.close()
-                self._http.close()
-                self._lock.release()
-                raise
             logger.warning("%s", error)
             return None
 

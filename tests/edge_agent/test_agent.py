@@ -196,6 +196,22 @@ def test_what_cannot_be_is_said(tmp_path: Path, options: list[str], message: str
     assert code == 1 and message in log and "Traceback" not in log
 
 
+def test_without_zeroconf_it_serves_unannounced_unless_told_to_announce(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "zeroconf.py").write_text("raise ImportError('not here')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "hidden"), os.environ.get("PYTHONPATH", "")]))
+    code, log = Process(tmp_path / "told", "--announce").ended()
+    assert code == 1 and "pip install 'edgectl[announce]'" in log and "Traceback" not in log
+    agent = Process(tmp_path / "untold", "--host", "0.0.0.0")
+    with agent.connect() as connection:
+        assert connection.status()["ready"] is False
+    agent.process.terminate()
+    code, log = agent.ended()
+    assert code == 0 and "cannot be announced" in log
+
+
 def test_a_key_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("bench:token\n")
     agent = Process(tmp_path, "--key-file", str(tmp_path / "key"))

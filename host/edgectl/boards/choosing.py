@@ -224,6 +224,6 @@ def _discovered(name: str, key: str, boards: Mapping[str, InventoryBoard], brows
     near = difflib.get_close_matches(name, candidates, 3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"you have {', '.join(boards) or 'none written down'}."
     raise UsageError(
-        f"there is no board {name!r}; {hint} Kinds of board are {', '.join(profile_names())}; a board that runs "
+        f"there is no board {name!r}; kinds of board are {', '.join(profile_names())}; {hint} A board that runs "
         "edge-agent can be named by HOST:PORT or ssh://USER@HOST, and `edgectl boards` shows what there is"
     )

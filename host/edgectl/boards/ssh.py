@@ -150,7 +150,13 @@ def _to_board(local: socket.socket, channel: paramiko.Channel) -> None:
     with contextlib.suppress(OSError, EOFError):
         while data := local.recv(CHUNK_BYTES):
             channel.sendall(data)
-    channel.close()
+    _close(channel)
+
+
+def _close(channel: paramiko.Channel) -> None:
+    """Close a channel, whose connection may be gone."""
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        channel.close()
 
 
 def _from_board(local: socket.socket, channel: paramiko.Channel) -> None:
@@ -158,7 +164,7 @@ def _from_board(local: socket.socket, channel: paramiko.Channel) -> None:
     with contextlib.suppress(OSError, EOFError):
         while data := channel.recv(CHUNK_BYTES):
             local.sendall(data)
-    channel.close()
+    _close(channel)
     with contextlib.suppress(OSError):
         local.shutdown(socket.SHUT_RDWR)
     local.close()

@@ -38,13 +38,6 @@ def test_where_it_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.time", lambda: 1_000_000.0)
-    seconds = (0, 59, 61, 3600, 86400 * 3, -3600)
-    assert [in_words(1_000_000.0 - past) for past in seconds] == [
-        "now",
-        "now",
-        "1 min ago",
-        "1 h ago",
-        "3 days ago",
-        "-",
-    ]
+    shown = [in_words(1_000_000.0 - past) for past in (0, 59, 61, 3600, 86400 * 3, -3600)]
+    assert shown == ["now", "now", "1 min ago", "1 h ago", "3 days ago", "-"]
     assert in_words(None) == "-"

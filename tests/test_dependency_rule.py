@@ -11,11 +11,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"edgectl": ROOT / "host" / "edgectl", "edge_agent": ROOT / "device_agent" / "edge_agent"}
 
-LAYERS = ("vta", "devices", "runtime", "rpc", "http")
+LAYERS = ("vta", "hardware", "register_model", "devices", "runtime", "rpc", "http")
 """The agent's folders from the bottom up; rpc and http stand side by side."""
 BELOW = {
     "vta": set(),
-    "devices": {"vta"},
+    "hardware": {"vta"},
+    "register_model": {"vta", "hardware"},
+    "devices": {"vta", "hardware", "register_model"},
     "runtime": {"vta", "devices"},
     "rpc": {"vta", "devices", "runtime"},
     "http": {"vta", "devices", "runtime"},

@@ -115,7 +115,7 @@ class Agent:
             kernels = options.state_dir / "kernels"
             shutil.rmtree(kernels, ignore_errors=True)
             kernels.mkdir(mode=0o700)
-            self._accelerator = open_accelerator(self._profile.accelerator, self._profile)
+            self._accelerator = open_accelerator(self._profile.accelerator, self._profile, options.state_dir)
             self._processor = Processor.here()
             self._metrics = Metrics(options.board, self._profile.config)
             # The rest of the board's memory belongs to models and to the system.
@@ -138,6 +138,8 @@ class Agent:
             self._rpc = RpcServer((options.host, options.port), [self._key], endpoint, self._metrics)
             self._http = HttpServer((options.host, options.http_port), self.status, self._metrics)
         except BaseException:
+            if hasattr(self, "_accelerator"):
+                self._accelerator.close()
             self._lock.release()
             raise
         self._registration = None
@@ -146,7 +148,7 @@ class Agent:
             self._registration = Registration(options.tracker, self._key.split(":")[0], self._rpc, host)
 
     def _shut_down(self) -> None:
-        if self._profile.accelerator != "sim" or not _is_loopback(self._options.host):
+        if not self._profile.simulated or not _is_loopback(self._options.host):
             raise AgentError(
                 "only a simulated board on loopback can be shut down over RPC; stop its service on the board"
             )
@@ -216,6 +218,7 @@ class Agent:
         self._rpc.close()
         self._http.close()
         self._service.close()
+        self._accelerator.close()
         for folder in ("sessions", "kernels"):
             shutil.rmtree(options.state_dir / folder, ignore_errors=True)
         self._lock.release()

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 from edge_agent.errors import IncompatibleError
 from edge_agent.vta.config import Config
 from edge_agent.vta.features import FEATURES
+
+SIMULATED = frozenset({"sim", "zynq_model"})
+"""Accelerators that exist on any machine: boards with one are started when they are needed."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """How the CPU reaches a board's accelerator: what a driver needs to know of it.
+
+    `registers` are the physical addresses of its register blocks by name (Zynq: fetch, load, compute, store), each of
+    `register_bytes`. `coherent`: its memory port sees the CPU's caches, so DMA memory needs no maintenance. `reset` is
+    what puts the core back as programming left it: "zynq_slcr" (the reset that Zynq-7000 gives the fabric), or "" where
+    only programming does. A run may take `patience_seconds`, and longer where it is predicted to.
+    """
+
+    registers: Mapping[str, int] = field(hash=False)
+    register_bytes: int
+    coherent: bool
+    reset: str
+    patience_seconds: int
 
 
 @dataclass(frozen=True)
@@ -20,6 +41,7 @@ class BoardProfile:
     `config` and `isa` (the VTA hardware version) name what its bitstream implements, `features` what that does beyond
     the portable rules. `clock_hz` is the fabric's clock, `bus_bytes` the width of its memory port; `memory_bytes` is
     the board's memory, DMA buffers must lie below `dma_limit_bytes`. `sources` says where the figures come from.
+    `hardware` is None where no registers are behind the accelerator.
     """
 
     name: str
@@ -35,6 +57,12 @@ class BoardProfile:
     memory_bytes: int
     dma_limit_bytes: int
     sources: str
+    hardware: Hardware | None = None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether such a board can be started on any machine."""
+        return self.accelerator in SIMULATED
 
     @property
     def vta(self) -> Config:
@@ -60,23 +88,50 @@ def parse_profile(name: str, text: str) -> BoardProfile:
     """A profile from its JSON text. Raises IncompatibleError on missing, unknown or wrong entries."""
     try:
         entries: dict[str, Any] = json.loads(text)
-        wanted = {field.name for field in fields(BoardProfile)} - {"name"}
-        if set(entries) != wanted:
-            raise IncompatibleError(
-                f"board profile '{name}' must have exactly the entries {sorted(wanted)}, it has {sorted(entries)}"
-            )
-        board = BoardProfile(name=name, **{**entries, "features": frozenset(entries["features"])})
-        for field in fields(BoardProfile):
-            kind = {"int": int, "str": str, "frozenset[str]": frozenset}[str(field.type)]
-            if type(getattr(board, field.name)) is not kind:
-                raise IncompatibleError(
-                    f"board profile '{name}': {field.name} is {getattr(board, field.name)!r}, not of type {field.type}"
-                )
-    except (ValueError, TypeError) as error:
-        raise IncompatibleError(f"board profile '{name}' is malformed: {error}") from error
+        given = {**entries, "features": frozenset(entries["features"]), "name": name}
+        if given.get("hardware") is not None:
+            given["hardware"] = _hardware(given["hardware"])
+        board = _checked(BoardProfile, given, f"board profile '{name}'")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise IncompatibleError(f"board profile '{name}' is malformed: {error!r}") from error
     if not board.features <= FEATURES:
         raise IncompatibleError(
             f"board profile '{name}' has features {sorted(board.features - FEATURES)}; known are {sorted(FEATURES)}"
         )
     Config.parse(board.config)
     return board
+
+
+def _hardware(entries: Mapping[str, Any]) -> Hardware:
+    """JSON has no hexadecimal numbers: addresses are strings such as "0x43C00000"."""
+    registers = {block: int(address, 16) for block, address in entries["registers"].items()}
+    return _checked(Hardware, {**entries, "registers": registers}, "its hardware")
+
+
+_Made = TypeVar("_Made", BoardProfile, Hardware)
+
+
+def _checked(kind: type[_Made], entries: Mapping[str, Any], what: str) -> _Made:
+    """`kind` from its entries. Raises IncompatibleError on missing, unknown or wrong ones."""
+    known = {entry.name for entry in fields(kind)}
+    wanted = {entry.name for entry in fields(kind) if entry.default is MISSING}
+    if not wanted <= set(entries) <= known:
+        raise IncompatibleError(
+            f"{what} must have exactly the entries {sorted(wanted)}, it has {sorted(entries)}; "
+            f"{sorted(known - wanted)} may be added"
+        )
+    for entry in fields(kind):
+        expected = _TYPES[str(entry.type)]
+        if entry.name in entries and type(entries[entry.name]) not in expected:
+            raise IncompatibleError(f"{what}: {entry.name} is {entries[entry.name]!r}, not of type {entry.type}")
+    return kind(**entries)
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "str": (str,),
+    "bool": (bool,),
+    "frozenset[str]": (frozenset,),
+    "Mapping[str, int]": (dict,),
+    "Hardware | None": (Hardware, type(None)),
+}

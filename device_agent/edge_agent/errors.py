@@ -49,3 +49,15 @@ class InputError(AgentError):
     """A request's tensors or names are wrong."""
 
     code = "input"
+
+
+class HardwareError(AgentError):
+    """The board lacks a device, memory or permission that its driver needs."""
+
+    code = "hardware"
+
+
+class DegradedError(AgentError):
+    """The accelerator is in a state that only programming the FPGA again ends."""
+
+    code = "degraded"

@@ -12,7 +12,19 @@ from edge_agent.version import VERSION
 from edge_agent.vta.counters import Counters
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-REASONS = ("failure", "incompatible", "verification", "busy", "timeout", "program", "protocol", "input", "internal")
+REASONS = (
+    "failure",
+    "incompatible",
+    "verification",
+    "busy",
+    "timeout",
+    "program",
+    "protocol",
+    "input",
+    "hardware",
+    "degraded",
+    "internal",
+)
 """The error codes of edge_agent.errors, and "internal" for what should not happen."""
 STREAMS = {
     "inp": "inp_load_nbytes",
@@ -61,6 +73,9 @@ class Metrics:
         refused = counter("edge_rpc_refused", "RPC connections refused before a session, by reason.", ("reason",))
         self._refused = {reason: refused.labels(reason) for reason in ("key", "protocol", "timeout", "busy")}
         self._ready = gauge("edge_ready", "1 while a self-tested model is live.")
+        self._degraded = gauge(
+            "edge_accelerator_degraded", "1 while the accelerator cannot be used until its FPGA is programmed again."
+        )
         gauge("edge_start_timestamp_seconds", "When the agent started, since the epoch.").set(time.time())
         self._activated = gauge(
             "edge_model_activated_timestamp_seconds", "When the live model was activated; 0 without one."
@@ -128,6 +143,9 @@ class Metrics:
         self._model.info(dict(info or {"model": "", "digest": ""}))
         self._ready.set(info is not None)
         self._activated.set(time.time() if info is not None else 0)
+
+    def set_degraded(self, degraded: bool) -> None:
+        self._degraded.set(degraded)
 
     def set_queued(self, count: int) -> None:
         self._queued.set(count)

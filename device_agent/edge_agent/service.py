@@ -11,14 +11,20 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from edge_agent.accuracy import Accuracy
 from edge_agent.bundle import Bundle
 from edge_agent.devices.base import Accelerator
-from edge_agent.errors import AgentError, BusyError, DeadlineError, IncompatibleError
+from edge_agent.errors import (
+    AgentError,
+    BusyError,
+    DeadlineError,
+    HardwareError,
+    IncompatibleError,
+)
 from edge_agent.metrics import Metrics
 from edge_agent.store import Store
 from edge_agent.worker import Worker
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
     from edge_agent.runtime.executor import Inference, LoadedModel, Runtime
 
 logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 QUEUE_DEPTH = 32
 MAXIMUM_MODELS = 8
@@ -147,13 +154,24 @@ class Service:
                 self.activate(digest)
                 return
             except Exception as error:  # whatever it is, the agent has to come up
-                previous = self._store.active.previous
+                if isinstance(error, HardwareError) or self._accelerator.condition():
+                    # The bundle is not to blame: it goes live once the board is in order.
+                    self._reason = f"bundle {digest[:12]} waits: {error}"
+                    logger.error("%s", self._reason)
+                    return
                 logger.exception("bundle %s cannot go live again", digest[:12])
+                previous = self._store.active.previous
                 if previous is None:
                     self._reason = f"bundle {digest[:12]} failed: {error}; deploy again"
                     return
                 logger.warning("rolling back to bundle %s", previous[:12])
                 self._store.roll_back()
+
+    def reprogrammed(self) -> None:
+        """The FPGA has just been programmed: what waited for that goes live. Raises BusyError."""
+        self._worker.call(lambda waited: self._observed(self._accelerator.reprogrammed))
+        if self._live is None:
+            self.restore()
 
     def load(self, bundle: Bundle) -> Model:
         """Load a bundle beside the live one. Raises BusyError, IncompatibleError, VerificationError, ProgramError."""
@@ -178,7 +196,7 @@ class Service:
         def specs(indices: Mapping[str, int]) -> tuple[TensorSpec, ...]:
             return tuple(TensorSpec(name, plan.buffers[i].shape, plan.buffers[i].dtype) for name, i in indices.items())
 
-        loaded = self._worker.call(lambda waited: self._runtime.load(bundle))
+        loaded = self._worker.call(lambda waited: self._observed(lambda: self._runtime.load(bundle)))
         return Model(bundle, loaded, specs(plan.inputs), specs(plan.outputs))
 
     def _unload(self, model: Model) -> None:
@@ -280,12 +298,22 @@ class Service:
             raise
 
     def _guarded(self, call: Callable[[], Any]) -> Any:
+        def guarded() -> Any:
+            try:
+                return call()
+            except DeadlineError:
+                logger.error("the accelerator did not finish in time; resetting it")
+                self._accelerator.reset()
+                raise
+
+        return self._observed(guarded)
+
+    def _observed(self, call: Callable[[], Result]) -> Result:
+        """Call what uses the accelerator; the metrics then say whether it still can be used."""
         try:
             return call()
-        except DeadlineError:
-            logger.error("the accelerator did not finish in time; resetting it")
-            self._accelerator.reset()
-            raise
+        finally:
+            self._metrics.set_degraded(bool(self._accelerator.condition()))
 
     def bench(
         self,
@@ -318,8 +346,8 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether a self-tested model is live."""
-        return self._live is not None
+        """Whether a self-tested model is live, on an accelerator that can be used."""
+        return self._live is not None and not self._accelerator.condition()
 
     def manifest(self) -> dict[str, Any]:
         """The live bundle's manifest. Raises IncompatibleError where nothing is live."""
@@ -329,11 +357,13 @@ class Service:
         return dict(live.bundle.manifest)
 
     def status(self) -> dict[str, Any]:
-        """What is live, and the last inference; `reason` says why nothing is."""
-        live = self._live
+        """What is live, and the last inference; `reason` says why it is not ready, `degraded` why the FPGA has to be
+        programmed."""
+        live, degraded = self._live, self._accelerator.condition()
         return {
-            "ready": live is not None,
-            "reason": "" if live else self._reason,
+            "ready": live is not None and not degraded,
+            "reason": degraded or ("" if live else self._reason),
+            "degraded": degraded,
             "live": live.as_dict() if live else None,
             "last": self._last or None,
             "samples": self._samples,

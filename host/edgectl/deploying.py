@@ -108,7 +108,7 @@ def compile_source(
     and `min_agreement`."""
     check_options(min_agreement, data is not None)
     with stages.stage("import"):
-        prepared = prepare(source, simulated=profile(board).accelerator == "sim")
+        prepared = prepare(source, simulated=profile(board).simulated)
         calibration = prepared.calibration(source.calibration)
         dataset = None if data is None else read_data(data, prepared.model)
         if dataset is not None:

@@ -113,6 +113,13 @@ class FakeRuntime:
 class FakeAccelerator(Accelerator):
     def __init__(self) -> None:
         self.resets = 0
+        self.problem = ""
+
+    def condition(self) -> str:
+        return self.problem
+
+    def reprogrammed(self) -> None:
+        self.problem = ""
 
     def describe(self) -> AcceleratorInfo:
         return AcceleratorInfo("fake", "1x16_i8w8a32_15_15_18_17", frozenset(), 1)

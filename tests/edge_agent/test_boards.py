@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import resources
 
 import pytest
@@ -10,6 +11,14 @@ import pytest
 from edge_agent.boards import parse_profile, profile, profile_names
 from edge_agent.errors import IncompatibleError
 from edge_agent.vta.config import DEFAULT_CONFIG
+
+HARDWARE = {
+    "registers": {"fetch": "0x43C00000"},
+    "register_bytes": 4096,
+    "coherent": True,
+    "reset": "",
+    "patience_seconds": 5,
+}
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -29,7 +38,7 @@ def test_the_simulated_board_is_a_pynq_but_for_its_cpu() -> None:
 
 @pytest.mark.parametrize("name", ["tsim", "intelfocl", "../profiles/sim", ""])
 def test_an_unknown_board_is_answered_with_the_known_ones(name: str) -> None:
-    with pytest.raises(IncompatibleError, match=r"there is no board '.*'; known boards: pynq, sim"):
+    with pytest.raises(IncompatibleError, match=f"there is no board '.*'; known boards: {', '.join(profile_names())}"):
         profile(name)
 
 
@@ -41,6 +50,10 @@ def test_an_unknown_board_is_answered_with_the_known_ones(name: str) -> None:
         ({"features": ["flies"]}, "has features ['flies']"),
         ({"features": 5}, "malformed"),
         ({"colour": "red"}, "must have exactly the entries"),
+        ({"hardware": {}}, "malformed"),
+        ({"hardware": {"registers": {"fetch": "43C0.0000"}}}, "malformed"),
+        ({"hardware": {"registers": {"fetch": "0x1000"}, "coherent": True}}, "its hardware must have exactly"),
+        ({"hardware": {**HARDWARE, "coherent": 1}}, "coherent is 1, not of type bool"),
     ],
 )
 def test_a_wrong_profile_is_refused(change: dict[str, object], message: str) -> None:
@@ -48,6 +61,27 @@ def test_a_wrong_profile_is_refused(change: dict[str, object], message: str) -> 
     with pytest.raises(IncompatibleError) as caught:
         parse_profile("mine", json.dumps({**json.loads(text), **change}))
     assert message in str(caught.value)
+
+
+def test_how_the_pynq_reaches_its_accelerator() -> None:
+    hardware = profile("pynq").hardware
+    assert hardware is not None and profile("sim").hardware is None
+    assert hardware.registers == {
+        "fetch": 0x43C00000,
+        "load": 0x43C01000,
+        "compute": 0x43C02000,
+        "store": 0x43C03000,
+    }
+    assert (hardware.register_bytes, hardware.coherent, hardware.reset) == (4096, True, "zynq_slcr")
+
+
+def test_the_model_is_a_pynq_but_for_its_cpu_and_its_patience() -> None:
+    model, pynq = profile("pynq-model"), profile("pynq")
+    assert (model.config, model.features, model.dma_limit_bytes) == (pynq.config, pynq.features, pynq.dma_limit_bytes)
+    assert model.hardware is not None and pynq.hardware is not None
+    assert model.hardware == replace(pynq.hardware, patience_seconds=60)
+    assert (model.accelerator, model.cpu) == ("zynq_model", "host")
+    assert [profile(name).simulated for name in ("pynq", "pynq-model", "sim")] == [False, True, True]
 
 
 def test_a_profile_must_be_json() -> None:

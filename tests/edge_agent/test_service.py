@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from edge_agent.bundle import read_bundle
-from edge_agent.errors import BusyError, DeadlineError, IncompatibleError, InputError, VerificationError
+from edge_agent.errors import (
+    BusyError,
+    DeadlineError,
+    DegradedError,
+    HardwareError,
+    IncompatibleError,
+    InputError,
+    VerificationError,
+)
 from edge_agent.metrics import Metrics
 from edge_agent.service import MAXIMUM_MODELS, Service
 from edge_agent.store import Store
@@ -178,6 +186,48 @@ def test_an_accelerator_that_does_not_finish_is_reset(agent: Board) -> None:
     assert agent.accelerator.resets == 1
     agent.runtime.error = None
     assert _result(agent) == 2
+
+
+def test_a_degraded_accelerator_is_not_ready(agent: Board) -> None:
+    agent.deploy(bundle_bytes(bias=1))
+    agent.accelerator.problem = "a run did not finish"
+    agent.runtime.error = DegradedError("the accelerator cannot be used: a run did not finish")
+    with pytest.raises(DegradedError):
+        agent.service.infer(ONES)
+    status = agent.service.status()
+    assert not agent.service.ready and not status["ready"] and status["live"] is not None
+    assert status["reason"] == status["degraded"] == "a run did not finish"
+    page = agent.metrics.page("")[0]
+    assert b"edge_accelerator_degraded 1.0" in page
+    assert b'edge_inference_failures_total{reason="degraded"} 1.0' in page
+    agent.runtime.error = None
+    agent.service.reprogrammed()
+    assert agent.service.ready and _result(agent) == 3 and agent.service.status()["degraded"] == ""
+    assert b"edge_accelerator_degraded 0.0" in agent.metrics.page("")[0]
+
+
+@pytest.mark.parametrize("error", [DegradedError("the FPGA is not programmed"), HardwareError("no DMA memory")])
+def test_the_boards_fault_is_not_the_bundles(agent: Board, tmp_path: Path, error: Exception) -> None:
+    """At a restart the FPGA is empty: the version that was live waits, and is not rolled back."""
+    agent.deploy(bundle_bytes(bias=1))
+    digest = agent.deploy(bundle_bytes(bias=2))
+    runtime, accelerator = FakeRuntime(), FakeAccelerator()
+    runtime.error = error
+    accelerator.problem = str(error) if isinstance(error, DegradedError) else ""
+    service = Service(runtime, accelerator, Store(tmp_path), Metrics("sim", "fake"))  # type: ignore[arg-type]
+    monkey = runtime.load
+
+    def refuse(bundle: object) -> None:
+        raise error
+
+    runtime.load = refuse  # type: ignore[method-assign, assignment]
+    service.restore()
+    assert not service.ready and Store(tmp_path).active.current == digest
+    assert str(error) in service.status()["reason"]
+    runtime.load, runtime.error = monkey, None  # type: ignore[method-assign]
+    service.reprogrammed()
+    assert service.ready and service.infer(ONES).outputs["result"][0, 0] == 4
+    service.close()
 
 
 def test_activations_take_turns(agent: Board) -> None:

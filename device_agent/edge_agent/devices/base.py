@@ -63,3 +63,13 @@ class Accelerator(ABC):
     @abstractmethod
     def reset(self) -> None:
         """Bring the accelerator back to its state after programming; loaded programs stay valid."""
+
+    def condition(self) -> str:
+        """Why it cannot be used until its FPGA is programmed again; "" while it can. From any thread."""
+        return ""
+
+    def reprogrammed(self) -> None:  # noqa: B027
+        """The FPGA has just been programmed, with the same configuration; loaded programs stay valid."""
+
+    def close(self) -> None:  # noqa: B027
+        """Give back what the driver holds; nothing may be called after it."""

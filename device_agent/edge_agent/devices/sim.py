@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -60,5 +61,5 @@ class Simulator(Accelerator):
         """Nothing to do: a run leaves no state behind."""
 
 
-def open_device(profile: BoardProfile) -> Accelerator:
+def open_device(profile: BoardProfile, directory: Path) -> Accelerator:
     return Simulator(profile)

@@ -5,13 +5,14 @@ Its binary format: docs/program-format.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from math import prod
 
 import numpy as np
 
-from edge_agent.errors import IncompatibleError, ProgramError
+from edge_agent.errors import IncompatibleError, InputError, ProgramError
 from edge_agent.vta.config import Config, Memory
 from edge_agent.vta.counters import Counters
 
@@ -109,6 +110,13 @@ class Program:
 
     def tensors_of(self, role: Role) -> list[ProgramTensor]:
         return [tensor for tensor in self.tensors if tensor.role is role]
+
+    def check_arrays(self, role: Role, arrays: Mapping[str, np.ndarray]) -> None:
+        """Raise InputError unless `arrays` are the tensors of a role, by name, with their shapes and dtypes."""
+        wanted = {tensor.name: (tensor.shape, tensor.dtype) for tensor in self.tensors_of(role)}
+        given = {name: (tuple(array.shape), array.dtype.name) for name, array in arrays.items()}
+        if given != wanted:
+            raise InputError(f"program '{self.name}' has {role.value} tensors {wanted}, it was given {given}")
 
     def check(self) -> None:
         """Raise ProgramError unless the tables fit together; what the instructions do is `verify`'s matter."""

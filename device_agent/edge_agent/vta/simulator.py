@@ -7,11 +7,11 @@ For the same reason SRAM contents need not outlive a run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edge_agent.errors import IncompatibleError, InputError
+from edge_agent.errors import IncompatibleError
 from edge_agent.vta.affine import affine_view
 from edge_agent.vta.config import Config, Memory
 from edge_agent.vta.isa import Alu, Gemm, Load, Store
@@ -25,7 +25,7 @@ from edge_agent.vta.walk import Walk
 from edge_agent.vta.weights import Weights
 
 
-def _element_array(tensor: ProgramTensor, config: Config, data: bytes | None) -> np.ndarray:
+def _element_array(tensor: ProgramTensor, config: Config, data: bytes | np.ndarray | None) -> np.ndarray:
     """A DRAM tensor as an array of elements: (n, rows, lanes), or (n,) for micro-ops."""
     if tensor.memory is Memory.UOP:
         shape: tuple[int, ...] = (-1,)
@@ -41,13 +41,16 @@ def _element_array(tensor: ProgramTensor, config: Config, data: bytes | None) ->
 class Simulation:
     """A program ready to run, with memories of its own. Raises IncompatibleError on scalars other than int8 / int32."""
 
-    def __init__(self, verified: VerifiedProgram) -> None:
+    def __init__(self, verified: VerifiedProgram, tensors: Sequence[np.ndarray] | None = None) -> None:
+        """`tensors`: memory for each tensor, uint8 of its bytes, whose contents are read and written when it runs;
+        only weights and micro-ops are taken from the program."""
         program, config = verified.program, verified.config
         if (config.inp_width, config.wgt_width, config.acc_width) != (8, 8, 32):
             raise IncompatibleError(f"the simulator computes int8 with int32 accumulators, not '{config.name}'")
         self.program = program
         self._tensors = [
-            _element_array(tensor, config, program.constants.get(index)) for index, tensor in enumerate(program.tensors)
+            _element_array(tensor, config, program.constants.get(index) if tensors is None else tensors[index])
+            for index, tensor in enumerate(program.tensors)
         ]
         self._steps = _Compiler(verified, self._tensors).compile()
 
@@ -56,22 +59,20 @@ class Simulation:
 
         Raises InputError where they are not.
         """
-        self._check(Role.INPUT, inputs)
-        self._check(Role.OUTPUT, outputs)
+        self.program.check_arrays(Role.INPUT, inputs)
+        self.program.check_arrays(Role.OUTPUT, outputs)
         for tensor, elements in zip(self.program.tensors, self._tensors, strict=True):
             if tensor.role is Role.INPUT:
                 np.copyto(elements, inputs[tensor.name].reshape(elements.shape))
-        for step in self._steps:
-            step()
+        self.execute()
         for tensor, elements in zip(self.program.tensors, self._tensors, strict=True):
             if tensor.role is Role.OUTPUT:
                 np.copyto(outputs[tensor.name], elements.reshape(tensor.shape))
 
-    def _check(self, role: Role, arrays: Mapping[str, np.ndarray]) -> None:
-        wanted = {tensor.name: (tensor.shape, tensor.dtype) for tensor in self.program.tensors_of(role)}
-        given = {name: (tuple(array.shape), array.dtype.name) for name, array in arrays.items()}
-        if given != wanted:
-            raise InputError(f"program '{self.program.name}' has {role.value} tensors {wanted}, it was given {given}")
+    def execute(self) -> None:
+        """Compute from what the tensors' memory holds, into it."""
+        for step in self._steps:
+            step()
 
 
 class _Compiler:

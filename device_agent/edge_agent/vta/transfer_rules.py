@@ -13,7 +13,7 @@ from edge_agent.vta.schedule import Module
 from edge_agent.vta.transfer import dram_rows, last_dram_element, sram_elements
 from edge_agent.vta.violation import Violation
 
-_ADDRESSES = {
+ADDRESSES = {
     Memory.UOP: {Memory.UOP},
     Memory.WGT: {Memory.WGT},
     Memory.INP: {Memory.INP, Memory.OUT},
@@ -119,7 +119,7 @@ def _check_range(state: ElementState, transfer: Load | Store, tensor: int | None
     if tensor is None:
         raise Violation("relocation", "it addresses DRAM without a relocation that says which tensor")
     target = state.program.tensors[tensor]
-    if target.memory not in _ADDRESSES[transfer.memory]:
+    if target.memory not in ADDRESSES[transfer.memory]:
         raise Violation(
             "memory type",
             f"it moves {transfer.memory.name} elements, tensor '{target.name}' consists of "

@@ -67,7 +67,7 @@ def choose(name: str, key: str | None = None) -> Choice:
             Address(host.strip("[]"), int(port)), os.environ.get("EDGECTL_KEY", "") if key is None else key
         )
     kind = profile(check_profile(name))
-    if kind.accelerator != "sim":
+    if not kind.simulated:
         raise UsageError(
             f"'{name}' is a kind of board; to use one, name it by its address: --board HOST:PORT, with its key in "
             f"EDGECTL_KEY. To compile for it: edgectl compile MODEL --board {name}"

@@ -42,6 +42,8 @@ _ERRORS: dict[str, type[EdgectlError]] = {
     "busy": BusyError,
     "timeout": DeadlineError,
     "input": UsageError,
+    "hardware": EdgectlError,
+    "degraded": EdgectlError,
     "failure": EdgectlError,
 }
 Progress = Callable[[int, int], None]

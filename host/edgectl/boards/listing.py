@@ -33,7 +33,7 @@ def list_boards() -> list[BoardEntry]:
 
 def _entry(name: str) -> BoardEntry:
     kind = profile(name)
-    if kind.accelerator != "sim":
+    if not kind.simulated:
         return BoardEntry(name, kind.description, kind.config, "compile only")
     try:
         running = SimulatedBoard(name).find()

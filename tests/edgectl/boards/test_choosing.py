@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edge_agent.boards import profile_names
 from edgectl.boards.choosing import NOT_YET, RemoteChoice, SimulatedChoice, check_profile, choose
 from edgectl.boards.client import Address
 from edgectl.errors import IncompatibleError, UnreachableError, UsageError
@@ -44,7 +45,9 @@ def test_what_is_no_address(name: str) -> None:
 @pytest.mark.parametrize("name", NOT_YET)
 def test_targets_not_there_yet(name: str) -> None:
     for function in (choose, check_profile):
-        with pytest.raises(IncompatibleError, match=f"target '{name}' is not supported yet; supported are pynq, sim"):
+        with pytest.raises(
+            IncompatibleError, match=f"target '{name}' is not supported yet; supported are {', '.join(profile_names())}"
+        ):
             function(name)
 
 

@@ -10,7 +10,7 @@ from edgectl.boards.client import Address
 from edgectl.errors import IncompatibleError, UnreachableError, UsageError
 from edgectl.simulated_board import RunningBoard, SimulatedBoard
 
-NOT_YET = ("tsim", "intelfocl", "ultra96", "zcu104", "de10nano")
+NOT_YET = ("tsim", "intelfocl")
 """Targets of VTA that edgectl knows of and has no profile for yet."""
 
 

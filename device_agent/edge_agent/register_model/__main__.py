@@ -18,6 +18,7 @@ from edge_agent.boards import profile
 from edge_agent.errors import AgentError
 from edge_agent.register_model.core import ModelCore
 from edge_agent.register_model.files import OWNER, QUIRKS, ROOT, ModelState
+from edge_agent.register_model.fpga_manager import ModelledManager
 from edge_agent.register_model.machine import Machine
 from edge_agent.register_model.quirks import Quirks, read_quirks
 from edge_agent.register_model.tree import Tree, make_tree
@@ -61,6 +62,7 @@ class Model:
         root = directory / ROOT
         shutil.rmtree(root, ignore_errors=True)  # of a model that was killed
         self._tree: Tree = make_tree(root, board.hardware)
+        self._manager = ModelledManager(self._tree.fpga_manager, root / "lib" / "firmware", board.fpga)
         self._quirks = Quirks()
         self._core = ModelCore(Machine(self._tree.memory, board.vta, board.features), self._read_quirks)
         self._watcher = Watcher(self._tree, self._core)
@@ -92,21 +94,15 @@ class Model:
 
     def _read_quirks(self) -> Quirks:
         try:
-            self._quirks = read_quirks(self._directory / QUIRKS)
+            self._quirks = read_quirks(self._directory / QUIRKS).of_image(self._manager.loaded)
         except AgentError as error:
             logger.error("%s", error)
         return self._quirks
 
     def _program(self) -> None:
-        """What the kernel does when the name of a bitstream is written to its fpga_manager."""
-        firmware = self._tree.fpga_manager / "firmware"
-        name = firmware.read_text().strip()
-        if name:
-            firmware.write_text("")
+        """What the kernel and the FPGA do when the name of a bitstream is written to the fpga_manager."""
+        if self._manager.step():
             self._watcher.restart()
-            known = (self._tree.root / "lib" / "firmware" / Path(name).name).is_file()
-            (self._tree.fpga_manager / "state").write_text("operating\n" if known else "firmware request error\n")
-            logger.info("programmed with %s", name)
 
     def _is_driven(self) -> bool:
         """Whether an agent holds the lock that its driver took."""

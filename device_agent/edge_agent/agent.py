@@ -20,9 +20,14 @@ from typing import Any
 
 from edge_agent import boards
 from edge_agent.activity import Activity
-from edge_agent.devices import open_accelerator
+from edge_agent.devices import open_accelerator, system_of
 from edge_agent.errors import AgentError, BusyError
+from edge_agent.fpga.flashing import Flasher
+from edge_agent.fpga.helper import HelperProgrammer
+from edge_agent.fpga.programmer import DirectProgrammer
+from edge_agent.fpga_service import FpgaService
 from edge_agent.http.server import Server as HttpServer
+from edge_agent.image import describe_image
 from edge_agent.metrics import Metrics
 from edge_agent.rpc.server import Server as RpcServer
 from edge_agent.rpc.session import Endpoint, Limits
@@ -73,6 +78,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--idle-timeout", type=_seconds, metavar="SECONDS", help="end after so long without an RPC call"
     )
+    parser.add_argument(
+        "--fpga-helper",
+        type=Path,
+        metavar="SOCKET",
+        help="program the FPGA through edge-fpga, which listens there (default: this process does, as root)",
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
     return parser.parse_args(arguments)
 
@@ -122,9 +133,16 @@ class Agent:
             share = self._profile.memory_bytes // 4
             limits = Limits(frame_bytes=share, memory_bytes=share, bundle_bytes=2 * share)
             store = Store(options.state_dir, limits.bundle_bytes)
+            self._system = system_of(self._profile.accelerator, options.state_dir)
+            flasher = self._flasher()
             self._service = Service(
-                Runtime(self._accelerator, directory=kernels), self._accelerator, store, self._metrics
+                Runtime(self._accelerator, directory=kernels),
+                self._accelerator,
+                store,
+                self._metrics,
+                fpga_problem=(lambda: flasher.problem) if flasher is not None else lambda: "",
             )
+            self._fpga = FpgaService(self._profile, flasher, self._service, self._accelerator)
             endpoint = Endpoint(
                 options.board,
                 self._service,
@@ -134,6 +152,7 @@ class Agent:
                 self._shut_down,
                 limits,
                 self._activity.working,
+                self._fpga,
             )
             self._rpc = RpcServer((options.host, options.port), [self._key], endpoint, self._metrics)
             self._http = HttpServer((options.host, options.http_port), self.status, self._metrics)
@@ -146,6 +165,14 @@ class Agent:
         if options.tracker:
             host = None if options.host in ("0.0.0.0", "::") else options.host
             self._registration = Registration(options.tracker, self._key.split(":")[0], self._rpc, host)
+
+    def _flasher(self) -> Flasher | None:
+        """What programs this board's FPGA; None where it has none."""
+        if self._profile.fpga is None:
+            return None
+        helper: Path | None = self._options.fpga_helper
+        programmer = HelperProgrammer(helper) if helper else DirectProgrammer(self._system, self._profile)
+        return Flasher(self._profile, self._options.state_dir, self._system, programmer)
 
     def _shut_down(self) -> None:
         if not self._profile.simulated or not _is_loopback(self._options.host):
@@ -171,12 +198,15 @@ class Agent:
             "rpc_port": self._rpc.port,
             "http_port": self._http.port,
             "sessions": self._rpc.sessions,
+            "image": describe_image(self._system),
+            "fpga": self._fpga.status(),
             **self._service.status(),
         }
 
     def run(self) -> None:
         """Restore what was live, serve, and leave nothing behind."""
         options = self._options
+        self._fpga.restore()
         self._service.restore()
         try:
             self._rpc.start()

@@ -13,8 +13,10 @@ RESERVED_BYTES = 16 << 20
 """Disk space that uploads leave free, so that state can still be written."""
 
 
-def require_space(folder: Path, nbytes: int, reserve: int = RESERVED_BYTES) -> None:
-    """Raise AgentError where writing `nbytes` into a folder would leave less than `reserve` free."""
+def require_space(folder: Path, nbytes: int, reserve: int | None = None) -> None:
+    """Raise AgentError where writing `nbytes` into a folder would leave less than `reserve` free (default:
+    RESERVED_BYTES)."""
+    reserve = RESERVED_BYTES if reserve is None else reserve
     free = shutil.disk_usage(folder).free
     if nbytes > free - reserve:
         raise AgentError(

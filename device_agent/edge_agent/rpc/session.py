@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.errors import AgentError, InputError
+from edge_agent.fpga_service import FpgaService
 from edge_agent.rpc import edge, stock
 from edge_agent.rpc.channel import Channel, ConnectionClosed
 from edge_agent.rpc.codec import DataType, Device, FunctionHandle, ModuleHandle, Tensor, Value
@@ -69,6 +70,7 @@ class Endpoint:
     limits: Limits = field(default_factory=Limits)
     working: Callable[[], AbstractContextManager[None]] = nullcontext
     """The context of every frame that is served: the agent is in use."""
+    fpga: FpgaService | None = None
 
 
 class SessionExpired(AgentError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from edge_agent.vta.config import Config, Memory
@@ -54,7 +56,7 @@ class Assembler:
         self.tensor(name, Role.OUTPUT, (BYTES, elements, self.config.batch, self.config.block))
         zero = np.zeros(1, np.int64)
         begin = self.load_micro_ops(zero, zero, zero)
-        walk = {"iter_in": elements, "dst_factor_in": 1, "src_factor_in": 1}
+        walk: dict[str, Any] = {"iter_in": elements, "dst_factor_in": 1, "src_factor_in": 1}
         # The last instruction that computed gives its token to the store after an addition of nothing.
         self.add(Alu(AluOpcode.ADD, True, 0, begin, begin + 1, **walk, push_next=True))
         for byte in range(BYTES):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def padded_load(config: Config) -> Case:
     program.add(Load(Memory.WGT, 3, 0, 1, 1, 1), "identity")
     program.add(Load(Memory.INP, begin, 7 + 2, 3, 4, 7, 1, 2, 3, 1, push_next=True), "x")
     micro_op = program.load_micro_ops(np.array([0]), np.array([begin]), np.array([3]))
-    walk = {"iter_in": elements, "dst_factor_in": 1}
+    walk: dict[str, Any] = {"iter_in": elements, "dst_factor_in": 1}
     program.add(Gemm(True, micro_op, micro_op + 1, **walk))
     program.add(Gemm(False, micro_op, micro_op + 1, **walk, src_factor_in=1, pop_prev=True, push_next=True))
     program.add(Store(0, 0, 6, 4, 8, pop_prev=True), "y")
@@ -119,7 +120,7 @@ def alu(config: Config, operation: AluOpcode) -> Case:
     if registers:
         sources[-1] = count * rows
     micro_op = program.load_micro_ops(begins, sources, order)
-    walk = {"iter_in": rows, "dst_factor_in": 1, "src_factor_in": 1}
+    walk: dict[str, Any] = {"iter_in": rows, "dst_factor_in": 1, "src_factor_in": 1}
     for index, immediate in enumerate(immediates):
         program.add(Alu(operation, True, immediate, micro_op + index, micro_op + index + 1, **walk))
     if registers:
@@ -200,7 +201,7 @@ def queues(config: Config) -> Case:
 
     def compute(tile: int) -> None:
         begin = micro_op + tile % 2
-        walk = {"iter_in": rows, "dst_factor_in": 1, "src_factor_in": 1}
+        walk: dict[str, Any] = {"iter_in": rows, "dst_factor_in": 1, "src_factor_in": 1}
         program.add(Gemm(True, begin, begin + 1, **walk, pop_next=tile >= 2))
         program.add(Gemm(False, begin, begin + 1, **walk, pop_prev=True, push_prev=tile + 2 < tiles))
         program.add(Alu(AluOpcode.SHR, True, shift, begin, begin + 1, **walk, push_next=True))
@@ -235,7 +236,7 @@ def load_after_store(config: Config) -> Case:
     for layer, (source, target) in enumerate((("x", "between"), ("between", "y"))):
         program.add(Load(Memory.INP, 0, 0, 1, rows, rows, pop_next=layer > 0, push_next=True), source)
         begin = micro_op + layer
-        walk = {"iter_in": rows, "dst_factor_in": 1, "src_factor_in": 1}
+        walk: dict[str, Any] = {"iter_in": rows, "dst_factor_in": 1, "src_factor_in": 1}
         program.add(Gemm(True, begin, begin + 1, **walk, pop_prev=True))
         program.add(Gemm(False, begin, begin + 1, **walk))
         program.add(Alu(AluOpcode.SHR, True, 7, micro_op, micro_op + 1, **walk, push_next=True))

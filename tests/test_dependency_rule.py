@@ -75,4 +75,4 @@ def test_mxnet_and_torch_are_imported_only_where_they_are_used(package: str) -> 
         top = {alias.name.split(".")[0] for node in body if isinstance(node, ast.Import) for alias in node.names}
         absolute = [node for node in body if isinstance(node, ast.ImportFrom) and not node.level]
         top |= {(node.module or "").split(".")[0] for node in absolute}
-        assert not top & {"mxnet", "torch", "onnx"}, path.relative_to(ROOT)
+        assert not top & {"mxnet", "torch", "onnx", "safetensors"}, path.relative_to(ROOT)

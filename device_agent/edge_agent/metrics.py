@@ -97,7 +97,9 @@ class Metrics:
             "Share of images for which the live model answers as in float, measured before it was deployed; NaN where "
             "it was not measured.",
         )
-        self._model = Info("edge_model", "The live model.", registry=self._registry)
+        self._model = Info(
+            "edge_model", "The live model, and its agreement ratio where it was measured.", registry=self._registry
+        )
         self.set_model(None)
         Info("edge_build", "The agent.", registry=self._registry).info(
             {"version": VERSION, "board": board, "config": config}
@@ -140,7 +142,8 @@ class Metrics:
         self._predicted_vta.set(predicted_vta_seconds)
         self._predicted_cycles.set(predicted_vta_cycles)
         self._predicted.set(predicted_seconds)
-        self._model.info(dict(info or {"model": "", "digest": ""}))
+        measured = "" if math.isnan(agreement) else f"{agreement:.4f}"
+        self._model.info({**(info or {"model": "", "digest": ""}), "agreement": measured})
         self._ready.set(info is not None)
         self._activated.set(time.time() if info is not None else 0)
 

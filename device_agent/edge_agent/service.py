@@ -93,6 +93,7 @@ class Model:
             "bytes": self.bundle.nbytes,
             "batch": self.batch,
             "accuracy": self.accuracy.as_dict() if self.accuracy else None,
+            "predicted_cycles": int(self.predicted("vta_cycles")),
             "inputs": [spec.as_dict() for spec in self.inputs],
             "outputs": [spec.as_dict() for spec in self.outputs],
         }

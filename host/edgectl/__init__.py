@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from edgectl.evaluating import evaluate as evaluate
     from edgectl.graph import Model as Model
     from edgectl.loading import load as load
+    from edgectl.local import LocalModel as LocalModel
+    from edgectl.local import compile_local as compile_local
     from edgectl.quantization.quantizer import quantize as quantize
     from edgectl.sources import Source as Source
 
@@ -33,8 +35,10 @@ _PLACES = {
     "BuildCache": ("edgectl.build_cache", "BuildCache"),
     "Model": ("edgectl.graph", "Model"),
     "Source": ("edgectl.sources", "Source"),
+    "LocalModel": ("edgectl.local", "LocalModel"),
     "build": ("edgectl.building", "build"),
     "build_integer": ("edgectl.building", "build_integer"),
+    "compile_local": ("edgectl.local", "compile_local"),
     "deploy": ("edgectl.deploying", "deploy"),
     "evaluate": ("edgectl.evaluating", "evaluate"),
     "load": ("edgectl.loading", "load"),

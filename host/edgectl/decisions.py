@@ -35,7 +35,7 @@ class Part:
 class Decision:
     """How the layer `name` is cut into tiles, and all that the search knew of it.
 
-    `computes` are the nodes that the layer stands for, in order; none: it copies a part of a concatenation. `patch`:
+    `computes` are the nodes that the layer stands for, in order; none: it copies (a part of) a concatenation. `patch`:
     its input is no image but patches of so many pixels, which the CPU packs.
     """
 
@@ -123,7 +123,7 @@ def in_words(decision: Decision) -> dict[str, str]:
 def _topics(decision: Decision) -> Iterator[tuple[str, str]]:
     problem, tiling = decision.problem, decision.tiling
     parts = ", ".join(f"{part.layer} ({part.operator})" for part in decision.computes)
-    yield "computes", parts or "a copy of a part of a concatenation, which has to lie elsewhere too"
+    yield "computes", parts or "a copy of a concatenation, or of a part of it that has to lie elsewhere too"
     yield "pixels", _pixels(problem, decision.patch)
     yield "channels", ", ".join(_channels(problem))
     yield "tile", _tile(problem, tiling)

@@ -22,6 +22,7 @@ from edgectl.boards.board import PIXELS, Board, preprocessing_of
 from edgectl.building import build_integer
 from edgectl.datasets import Data, Dataset, read_data
 from edgectl.errors import EdgectlError, IncompatibleError
+from edgectl.frontends.torch_factory import is_factory
 from edgectl.graph import Model
 from edgectl.images import pixels_of
 from edgectl.interpreter import interpret
@@ -279,7 +280,8 @@ def _input_model(bundle: Bundle) -> Model:
 def _original(bundle: Bundle) -> Model | None:
     """The float model that the bundle was compiled from, if it is still there and has the same parameters."""
     made_from = bundle.manifest["model"]
-    if "source" not in made_from:
+    # A bundle is data: what it names must not be imported.
+    if "source" not in made_from or is_factory(made_from["source"]):
         return None
     kind = made_from["weights"]["kind"]
     weights = {"random": "random", "file": made_from["weights"]["source"]}.get(kind, "auto")

@@ -18,14 +18,14 @@ from edgectl.operators.activation import Clip, Relu
 from edgectl.operators.base import Operator, TensorType
 from edgectl.operators.pooling import MaxPool
 from edgectl.operators.quantization import Dequantize, Quantize
-from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Transpose
+from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose
 
 FLOAT_TOLERANCE = 1e-4
 """Float outputs of board and host may differ by this, relative and absolute: only integers are equal to the bit."""
 ROUNDED_TOLERANCE = 0.1
 """The same, of the largest output, where a float inside the network was rounded to an integer again: processors may
 round it differently."""
-MOVING = (Clip, Concatenate, Flatten, MaxPool, Pad, Relu, Reshape, Transpose)
+MOVING = (Clip, Concatenate, Flatten, MaxPool, Pad, Relu, Reshape, Slice, Transpose)
 """Float operators that only select or move values, so that every processor gets the same."""
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edge_agent.accuracy import NOT_MEASURED, Accuracy
+from edge_agent.boards import profile
 from edge_agent.bundle import Bundle, read_bundle
 from edge_agent.runtime.plan import KernelStep, ProgramStep
 from edge_agent.vta.config import Config
@@ -35,6 +36,11 @@ class Opened:
     bundle: Bundle | None
     programs: dict[str, Program]
     decisions: dict[str, tuple[Decision, ...]] = field(default_factory=dict)
+
+    @property
+    def bus_bytes(self) -> int:
+        """Width of the memory port of the bundle's board. Raises IncompatibleError on an unknown board."""
+        return BUS_BYTES if self.bundle is None else profile(self.bundle.manifest["board"]).bus_bytes
 
     def layers_called(self, name: str) -> list[tuple[str, int]]:
         """(program, place in it) of layers on VTA with this name, or that compute the model's layer of this name.
@@ -118,7 +124,7 @@ def explain(opened: Opened, layer: str, tilings: bool = False) -> list[dict[str,
                 f"it is not recorded how '{layer}' is cut into tiles; that is in bundles that this edgectl compiles"
             )
         program, decision = opened.programs[name], opened.decisions[name][place]
-        run = Run(program, trace(program, BUS_BYTES), 0)
+        run = Run(program, trace(program, opened.bus_bytes), 0)
         replayed = layers_of(run, name, {})[0][place]
         entries.append(
             {
@@ -133,6 +139,14 @@ def explain(opened: Opened, layer: str, tilings: bool = False) -> list[dict[str,
     return entries
 
 
+def _predicted(manifest: Mapping[str, Any]) -> str:
+    if "predicted" not in manifest:
+        return "nothing: it is for the CPU of a host"
+    predicted = manifest["predicted"]
+    total = f" of {predicted['total_seconds'] * 1e3:.1f} ms in all" if "total_seconds" in predicted else ""
+    return f"{predicted['vta_cycles']:,} cycles on VTA, {predicted['vta_seconds'] * 1e3:.1f} ms{total}"
+
+
 def describe(opened: Opened) -> dict[str, Any]:
     """Everything but the instructions, as plain data."""
     summary: dict[str, Any] = {}
@@ -140,7 +154,6 @@ def describe(opened: Opened) -> dict[str, Any]:
     recorded = None
     if opened.bundle is not None:
         manifest = opened.bundle.manifest
-        predicted = manifest["predicted"]
         recorded, accuracy = manifest.get("accuracy"), Accuracy.of(manifest)
         summary = {
             "model": manifest["model"]["name"],
@@ -155,8 +168,7 @@ def describe(opened: Opened) -> dict[str, Any]:
             "preprocessing": manifest["preprocessing"],
             "labels": f"{len(manifest['labels'])} classes",
             "counters": ", ".join(f"{name} {value:,}" for name, value in manifest["counters"].items()),
-            "predicted": f"{predicted['vta_cycles']:,} cycles on VTA, {predicted['vta_seconds'] * 1e3:.1f} ms"
-            + (f" of {predicted['total_seconds'] * 1e3:.1f} ms in all" if "total_seconds" in predicted else ""),
+            "predicted": _predicted(manifest),
             "accuracy": accuracy.in_words() if accuracy else NOT_MEASURED,
             "members": ", ".join(f"{name} {entry['bytes']:,}" for name, entry in manifest["members"].items()),
         }
@@ -171,13 +183,22 @@ def describe(opened: Opened) -> dict[str, Any]:
             }
             for step in opened.bundle.plan.steps
         ]
-    programs = [_program(name, program, opened.decisions.get(name)) for name, program in opened.programs.items()]
-    return {"summary": summary, "accuracy": recorded, "programs": programs, "steps": steps}
+    programs = [
+        _program(name, Run(program, trace(program, opened.bus_bytes), 0), opened.decisions.get(name))
+        for name, program in opened.programs.items()
+    ]
+    return {
+        "summary": summary,
+        "accuracy": recorded,
+        "predicted_cycles": sum(program["predicted_cycles"] for program in programs),
+        "programs": programs,
+        "steps": steps,
+    }
 
 
-def _program(name: str, program: Program, decisions: tuple[Decision, ...] | None) -> dict[str, Any]:
+def _program(name: str, run: Run, decisions: tuple[Decision, ...] | None) -> dict[str, Any]:
+    program = run.program
     kinds = opcodes(program.instructions)
-    run = Run(program, trace(program, BUS_BYTES), 0)
     replayed, _ = layers_of(run, name, {})
     return {
         "name": name,

@@ -1,9 +1,9 @@
-"""One way in for every model: a zoo name, a checkpoint or a Gluon block."""
+"""One way in for every model: a zoo name, a file of MXNet, PyTorch or ONNX, a network of Gluon or PyTorch."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,17 @@ from edgectl.errors import ModelError, UsageError
 from edgectl.frontends import zoo
 from edgectl.frontends.graph_builder import Shapes
 from edgectl.frontends.mxnet import from_block, from_checkpoint
+from edgectl.frontends.onnx import from_onnx_file
+from edgectl.frontends.torch import from_module, from_program_file, import_torch, is_torch
+from edgectl.frontends.torch_factory import call_factory, is_factory
+from edgectl.frontends.torch_state import load_weights
 from edgectl.graph import Model, Preprocessing
 from edgectl.interchange.mxnet import CheckpointPaths
 from edgectl.weights import CHOICES, WeightsReport, WeightsStore, random_model, resolve_weights
+
+PROGRAMS: dict[str, Callable[[str, Shapes | None], Model]] = {".pt2": from_program_file, ".onnx": from_onnx_file}
+"""Suffix of a file that holds a whole network -> its reader."""
+PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".torchscript", ".safetensors")
 
 
 def load(
@@ -30,15 +38,24 @@ def load(
 ) -> tuple[Model, WeightsReport]:
     """A model with weights, and where these come from.
 
-    `source` is a zoo name, a checkpoint (its prefix or either of its files) or an initialised HybridBlock.
-    `weights` is auto, pretrained, random or the path of a file; checkpoints and blocks bring their own under auto.
-    `input_shapes` (by name, or the only input's; batch first) are needed where a checkpoint does not record them, and
-    for blocks. `preprocessing` and `labels` replace what the zoo knows.
+    `source` is a zoo name, a checkpoint of MXNet (its prefix or either of its files), a `.pt2` or `.onnx` file,
+    package.module:factory (which imports and runs that code), an initialised HybridBlock, a torch.nn.Module or a
+    torch.export.ExportedProgram.
+    `weights` is auto, pretrained, random or the path of a file; what is no zoo name brings its own under auto.
+    `input_shapes` (by name, or the only input's; batch first) are needed where a file does not record them, and for
+    blocks and modules. `preprocessing` and `labels` replace what the zoo knows.
     Raises ModelError, UsageError, UnreachableError, VerificationError.
     """
     if not isinstance(source, (str, os.PathLike)):
-        model, report = _from_block(source, weights, input_shapes, seed)
-    elif (name := os.fspath(source)) in zoo.names() or not _is_path(name):
+        load_object = _from_module if is_torch(source) else _from_block
+        model, report = load_object(source, weights, input_shapes, seed)
+    elif (suffix := Path(name := os.fspath(source)).suffix.lower()) in PROGRAMS:
+        model, report = _from_file(name, PROGRAMS[suffix], weights, input_shapes, seed)
+    elif suffix in PICKLES:
+        raise ModelError(f"{name}: {_advice(suffix)}")
+    elif is_factory(name):
+        model, report = _from_factory(name, weights, input_shapes, seed)
+    elif name in zoo.names() or not _is_path(name):
         model, report = resolve_weights(zoo.load(name, input_shapes), weights, simulated, seed, store)
     else:
         model, report = _from_checkpoint(name, weights, input_shapes, seed, epoch)
@@ -50,6 +67,66 @@ def load(
 def _is_path(name: str) -> bool:
     looks = os.sep in name or "/" in name or name.endswith((".json", ".params"))
     return looks or CheckpointPaths.of(name).symbol.exists()
+
+
+def _advice(suffix: str) -> str:
+    """What to do with a file that holds no network, or one as code."""
+    export = "torch.export.save(torch.export.export(net.eval(), (example,)), 'net.pt2')"
+    weights = f"weights have no layers: give the network's factory, package.module:factory --weights FILE{suffix}"
+    if suffix == ".safetensors":
+        return weights
+    return (
+        "a pickle or TorchScript, which would run code where it is loaded, so it is not; export the network where you "
+        f"trust it, {export}, and give net.pt2; a state dict alone is safe, but {weights}"
+    )
+
+
+def _require_own(weights: str, name: str, choices: tuple[str, ...] = ("auto", "random")) -> None:
+    if weights not in choices:
+        raise UsageError(f"--weights {weights} is not for {name}, which has its own; leave --weights out")
+
+
+def _from_file(
+    name: str, read: Callable[[str, Shapes | None], Model], weights: str, input_shapes: Shapes | None, seed: int
+) -> tuple[Model, WeightsReport]:
+    _require_own(weights, name)
+    model = read(name, input_shapes)
+    if weights == "random":
+        return random_model(model, seed, "--weights random was asked for")
+    return model, WeightsReport("checkpoint", name)
+
+
+def _from_factory(name: str, weights: str, input_shapes: Shapes | None, seed: int) -> tuple[Model, WeightsReport]:
+    if weights == "pretrained":
+        raise UsageError(f"--weights pretrained is for zoo names; {name} makes its own: leave --weights out")
+    torch = import_torch()
+    # Weights that it draws are the same each time.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = call_factory(name)
+    if not is_torch(network):
+        raise ModelError(f"{name} gives a {type(network).__name__}; it must give a torch.nn.Module")
+    return _from_module(network, weights, input_shapes, seed, name)
+
+
+def _from_module(
+    module: Any, weights: str, input_shapes: Shapes | None, seed: int, name: str = ""
+) -> tuple[Model, WeightsReport]:
+    if weights not in CHOICES:
+        if not Path(weights).is_file():
+            raise UsageError(f"--weights {weights}: no such file, and not one of {', '.join(CHOICES)}")
+        load_weights(module, weights, import_torch())
+        return from_module(module, input_shapes, _title(name)), WeightsReport("file", weights)
+    _require_own(weights, "a module")
+    model = from_module(module, input_shapes, _title(name))
+    if weights == "random":
+        return random_model(model, seed, "--weights random was asked for")
+    return model, WeightsReport("module", name or model.name)
+
+
+def _title(factory: str) -> str:
+    """A network's name: the function's, which can be part of a file's name."""
+    return factory.rpartition(":")[2]
 
 
 def _from_checkpoint(

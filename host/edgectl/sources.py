@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from edgectl.datasets import image_preprocessing, read_calibration
 from edgectl.errors import UsageError
+from edgectl.frontends.graph_builder import Shapes
 from edgectl.graph import Model
 from edgectl.loading import load
 from edgectl.weights import WeightsReport
@@ -23,15 +25,16 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Source:
-    """A model as named on the command line. `name` is a zoo name or a checkpoint's prefix; `shape` (C, H, W),
-    (N, C, H, W) or (features) is needed where a checkpoint records none; `mean` and `std` override preprocessing's.
+    """A model as named on the command line. `name` is what `load` takes as text; `shape` (C, H, W), (N, C, H, W) or
+    (features), of several inputs by name, is needed where a file records none; `mean` and `std` override
+    preprocessing's.
 
     `calibration` is a folder of photographs or an .npz file; empty: synthetic images. `offload`, `pixels`: see `build`.
     """
 
     name: str
     weights: str = "auto"
-    shape: tuple[int, ...] = ()
+    shape: tuple[int, ...] | Mapping[str, tuple[int, ...]] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     labels: tuple[str, ...] = ()
@@ -43,9 +46,11 @@ class Source:
 
 
 def is_bundle(model: str) -> bool:
-    """Whether `model` names a bundle: nothing else ends so, or is a file that begins with a ZIP's signature."""
+    """Whether `model` names a bundle: by its ending, or as a file that begins with a ZIP's signature."""
     if model.endswith(".bundle"):
         return True
+    if model.endswith((".pt2", ".pt", ".pth")):
+        return False  # PyTorch's are ZIP archives too.
     try:
         with open(model, "rb") as file:
             return file.read(4) == b"PK\x03\x04"
@@ -67,22 +72,18 @@ class Prepared:
         return read_calibration(path, self.model) if path else None
 
 
-def prepare(source: Source, simulated: bool = True) -> Prepared:
-    """Load the model that `source` names. Raises ModelError, UsageError, UnreachableError, VerificationError."""
+def prepare(source: Source, simulated: bool = True, quantized: bool = True) -> Prepared:
+    """Load the model that `source` names; notices say how it is `quantized`, if it is.
+
+    Raises ModelError, UsageError, UnreachableError, VerificationError.
+    """
     if not 1 <= source.batch <= MAXIMUM_BATCH:
         raise UsageError(f"--batch {source.batch} must be 1 to {MAXIMUM_BATCH}")
-    shapes = None
-    if source.shape:
-        if len(source.shape) not in (1, 3, 4) or min(source.shape) < 1:
-            raise UsageError(
-                f"--shape {','.join(map(str, source.shape))}: give C,H,W, such as 3,224,224, or the number of features"
-            )
-        if math.prod(source.shape[-3:]) > MAXIMUM_ELEMENTS:
-            raise UsageError(
-                f"--shape {','.join(map(str, source.shape))} has {math.prod(source.shape[-3:]):,} values, at most "
-                f"{MAXIMUM_ELEMENTS:,} are supported"
-            )
-        shapes = (1, *source.shape[-3:])
+    shapes: Shapes | None = None
+    if isinstance(source.shape, Mapping):
+        shapes = {name: _with_batch(shape) for name, shape in source.shape.items()}
+    elif source.shape:
+        shapes = _with_batch(source.shape)
     model, weights = load(source.name, source.weights, shapes, simulated, source.seed, labels=source.labels)
     notices = []
     if bool(source.mean) != bool(source.std):
@@ -97,11 +98,11 @@ def prepare(source: Source, simulated: bool = True) -> Prepared:
         model = replace(model, preprocessing=given)
     elif model.preprocessing is None and images and images[0].shape[1] == 3:
         notices.append(
-            "the checkpoint says nothing of preprocessing: assuming ImageNet's mean and std, RGB; "
+            "the model says nothing of preprocessing: assuming ImageNet's mean and std, RGB; "
             "--mean and --std say otherwise"
         )
         model = replace(model, preprocessing=image_preprocessing(IMAGENET_MEAN, IMAGENET_STD, images[0].shape))
-    if not source.calibration:
+    if quantized and not source.calibration:
         notices.append(
             "quantized on synthetic images; --calibration DIR|FILE.npz with a few dozen real ones is more accurate"
         )
@@ -112,6 +113,18 @@ def prepare(source: Source, simulated: bool = True) -> Prepared:
         "parameters_sha256": parameters_digest(model),
     }
     return Prepared(model.with_batch(source.batch), weights, origin, tuple(notices))
+
+
+def _with_batch(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a batch of one. Raises UsageError."""
+    text = ",".join(map(str, shape))
+    if len(shape) not in (1, 3, 4) or min(shape) < 1:
+        raise UsageError(f"--shape {text}: give C,H,W, such as 3,224,224, or the number of features")
+    if math.prod(shape[-3:]) > MAXIMUM_ELEMENTS:
+        raise UsageError(
+            f"--shape {text} has {math.prod(shape[-3:]):,} values, at most {MAXIMUM_ELEMENTS:,} are supported"
+        )
+    return (1, *shape[-3:])
 
 
 def parameters_digest(model: Model) -> str:

@@ -32,7 +32,7 @@ MAXIMUM_UNPACKED = 2 << 30
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What a model's weights are. `kind` is pretrained, random, file, checkpoint or block; `banner` is a warning."""
+    """What a model's weights are. `kind` is pretrained, random, file, checkpoint, block or module; `banner` warns."""
 
     kind: str
     source: str

@@ -27,7 +27,7 @@ def test_every_series_exists_from_the_start_at_zero() -> None:
     assert samples['edge_vta_bytes_total{stream="wgt"}'] == 0
     assert samples["edge_sample_latency_seconds_count"] == 0
     assert samples["edge_ready"] == 0
-    assert samples['edge_model_info{digest="",model=""}'] == 1
+    assert samples['edge_model_info{agreement="",digest="",model=""}'] == 1
     assert [name for name in samples if name.startswith('edge_build_info{board="sim",config="config",version="')]
     assert samples["edge_start_timestamp_seconds"] > 1e9
 
@@ -70,7 +70,7 @@ def test_the_live_model_is_one_series() -> None:
         )
     samples = _samples(metrics)
     assert [name for name in samples if name.startswith("edge_model_info")] == [
-        'edge_model_info{digest="2",model="model2"}'
+        'edge_model_info{agreement="",digest="2",model="model2"}'
     ]
     assert math.isnan(samples["edge_model_agreement_ratio"]), "it was not measured"
     assert samples["edge_model_predicted_vta_seconds"] == 1.0
@@ -84,6 +84,7 @@ def test_the_agreement_is_the_live_models() -> None:
     assert math.isnan(_samples(metrics)["edge_model_agreement_ratio"])
     metrics.set_model({"model": "a", "digest": "1"}, agreement=0.9875)
     assert _samples(metrics)["edge_model_agreement_ratio"] == 0.9875
+    assert _samples(metrics)['edge_model_info{agreement="0.9875",digest="1",model="a"}'] == 1
     metrics.set_model({"model": "b", "digest": "2"})
     assert math.isnan(_samples(metrics)["edge_model_agreement_ratio"])
 

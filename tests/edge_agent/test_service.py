@@ -61,6 +61,7 @@ def test_an_activated_bundle_serves_and_is_described(agent: Board) -> None:
         "bytes": len(bundle),
         "batch": 1,
         "accuracy": None,
+        "predicted_cycles": 0,
         "inputs": [{"name": "data", "shape": [1, 4], "dtype": "float32"}],
         "outputs": [{"name": "result", "shape": [1, 4], "dtype": "float32"}],
     }

@@ -77,6 +77,7 @@ def test_a_whole_file_that_is_no_bundle_leaves_nothing(uploads: Uploads, tmp_pat
 @pytest.mark.parametrize(
     ("nbytes", "sha256"),
     [(0, SHA256), (-1, SHA256), (2**62, SHA256), (9, "abc"), (9, "../" * 21 + "x"), (9, SHA256.upper())],
+    ids=["empty", "negative", "too large", "short", "a path", "upper case"],
 )
 def test_impossible_uploads(uploads: Uploads, tmp_path: Path, nbytes: int, sha256: str) -> None:
     with pytest.raises(InputError):

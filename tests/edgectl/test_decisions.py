@@ -103,7 +103,7 @@ def test_a_copy_computes_nothing() -> None:
     convolution, copy, again = read_decisions(read_bundle(built.data))
     assert [part.operator for part in convolution.computes] == ["integer_convolution"]
     assert copy == again and copy.computes == () and copy.name == "n1"
-    assert in_words(copy)["computes"] == "a copy of a part of a concatenation, which has to lie elsewhere too"
+    assert in_words(copy)["computes"] == "a copy of a concatenation, or of a part of it that has to lie elsewhere too"
     assert list(built.manifest["bounds"]["layers"]) == ["n0"]
 
 

@@ -39,7 +39,7 @@ def open_accelerator(kind: str, profile: BoardProfile, directory: Path | None = 
 def system_of(kind: str, directory: Path) -> System:
     """Where the devices and kernel files of a board are: this machine's, but those of a modelled board."""
     module = import_module(f"{__name__}.{kind}")
-    return module.system(directory) if hasattr(module, "system") else System()
+    return module.system(directory) if hasattr(module, "system") else System.here()
 
 
 def _own_directory() -> Path:

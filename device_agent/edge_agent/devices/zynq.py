@@ -17,7 +17,8 @@ from edge_agent.boards import BoardProfile
 from edge_agent.devices.base import Accelerator, AcceleratorInfo, LoadedProgram, RunStats
 from edge_agent.errors import DeadlineError, DegradedError, HardwareError, IncompatibleError, InputError
 from edge_agent.hardware.core import Core
-from edge_agent.hardware.dma import DmaBuffer, DmaMemory, open_dma_memory
+from edge_agent.hardware.dma import DmaBuffer, DmaMemory
+from edge_agent.hardware.dma_kinds import open_dma_memory
 from edge_agent.hardware.fabric import require_programmed, reset_of
 from edge_agent.hardware.journal import Journal
 from edge_agent.hardware.ordering import barrier
@@ -111,10 +112,10 @@ class Zynq(Accelerator):
         buffer = self._memory.allocate(placement.nbytes)
         try:
             placed = write_program(program, placement, buffer)
+            self._memory.to_device(buffer, placed.start, placed.start + placement.inputs.begin)
         except BaseException:
             self._memory.free(buffer)
             raise
-        self._memory.to_device(buffer, placed.start, placed.start + placement.inputs.begin)
         base = placed.start + placement.tensors[sentinel.tensor].begin
         seconds = max(self._patience, _MARGIN * serial_cycles(program, self._bus_bytes) / self._info.clock_hz)
         watched = Span(base + sentinel.span.begin, base + sentinel.span.end)
@@ -140,10 +141,7 @@ class Zynq(Accelerator):
         self._memory.to_device(buffer, start + placement.inputs.begin, start + placement.inputs.end)
         started = time.perf_counter()
         if not self._start(loaded).ends():
-            raise DeadlineError(
-                f"program '{loaded.program.name}' did not finish within {loaded.seconds:.3g} s; the accelerator is "
-                "reset"
-            )
+            raise DeadlineError(f"program '{loaded.program.name}' did not finish within {loaded.seconds:.3g} s")
         ended = time.perf_counter()
         self._settled()
         barrier()
@@ -211,20 +209,23 @@ class Zynq(Accelerator):
 
     def _require_usable(self) -> None:
         """Raises DegradedError."""
+        try:
+            self._require_programmed()  # each time: it may be programmed at this moment, by somebody else
+        except DegradedError as error:
+            self._attached = False
+            self._condition = str(error)
+            raise
         if not self._attached:
             self._attach()
         if self._pending is not None:
             self.reset()
+        if self._condition and self._core.is_as_programmed():
+            self._settled()
         if self._condition:
             raise DegradedError(f"the accelerator cannot be used: {self._condition}; {_REPAIR}")
 
     def _attach(self) -> None:
-        """Find out what whoever used the accelerator before has left behind. Raises DegradedError."""
-        try:
-            self._require_programmed()
-        except DegradedError as error:
-            self._condition = str(error)
-            raise
+        """Find out what whoever used the accelerator before has left behind."""
         self._condition = ""
         self._attached = True
         if self._core.is_as_programmed() or self._earlier_run_ends():
@@ -295,4 +296,4 @@ def open_zynq(
 
 
 def open_device(profile: BoardProfile, directory: Path) -> Accelerator:
-    return open_zynq("zynq", profile, System(), directory)
+    return open_zynq("zynq", profile, System.here(), directory)

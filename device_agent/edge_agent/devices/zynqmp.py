@@ -11,4 +11,4 @@ from edge_agent.hardware.system import System
 
 
 def open_device(profile: BoardProfile, directory: Path) -> Accelerator:
-    return open_zynq("zynqmp", profile, System(), directory)
+    return open_zynq("zynqmp", profile, System.here(), directory)

@@ -149,7 +149,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--board", required=True, help="this board's profile, such as pynq")
     parser.add_argument("--socket", type=Path, required=True, help="Unix socket to listen on")
     parser.add_argument("--user", required=True, help="the agent's user, who may ask")
-    parser.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
@@ -160,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ended = threading.Event()
     try:
         user = pwd.getpwnam(options.user)
-        programmer = DirectProgrammer(System(options.root), boards.profile(options.board))
+        programmer = DirectProgrammer(System.here(), boards.profile(options.board))
         helper = Helper(options.socket, programmer, frozenset({user.pw_uid}), grp.getgrgid(user.pw_gid).gr_gid)
     except (AgentError, OSError, KeyError) as error:
         print(f"edge-fpga: {error}", file=sys.stderr)

@@ -1,16 +1,14 @@
-"""Memory that the CPU and the accelerator share: the contract, and which of its kinds a system has."""
+"""Memory that the CPU and the accelerator share: the contract."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from edge_agent.errors import HardwareError
 from edge_agent.hardware.allocator import Allocator
-from edge_agent.hardware.system import System
 
 ALIGNMENT = 256
 """Of every buffer: the largest DRAM element of the usual configurations, and a multiple of every cache line."""
@@ -101,24 +99,3 @@ def check_reach(kind: str, physical: int, nbytes: int, limit: int) -> None:
             f"below {limit:#x} and needs multiples of {ALIGNMENT}: reserve memory there (`cma=` boot argument with "
             "an upper limit, or memory-region in the device tree; docs/zynq.md)"
         )
-
-
-def open_dma_memory(system: System, limit: int, coherent: bool, directory: Path) -> DmaMemory:
-    """The first kind of DMA memory that this system has: u-dma-buf, libcma, or PYNQ's allocator.
-
-    Addresses stay below `limit`. `directory` is where something may be noted for the next process.
-    Raises HardwareError, saying how to get one, where there is none.
-    """
-    from edge_agent.hardware import cma, pynq_buffers, u_dma_buf
-
-    if (region := u_dma_buf.find(system, limit)) is not None:
-        return u_dma_buf.UDmaBuf(system, region, coherent)
-    if (library := cma.find(system)) is not None:
-        return cma.ContiguousMemory(library, limit, coherent, directory)
-    if pynq_buffers.available():
-        return pynq_buffers.PynqBuffers(limit, coherent)
-    raise HardwareError(
-        "there is no DMA memory: no u-dma-buf device, no /dev/xlnk with libcma, no PYNQ with XRT. Build and load the "
-        "first with `modprobe u-dma-buf udmabuf0=67108864`, on a kernel with at least that much CMA (`cma=128M` boot "
-        "argument); see docs/zynq.md"
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,11 @@ class System:
     """Paths below `root`: / on a board, another folder for the register-level model."""
 
     root: Path = Path("/")
+
+    @classmethod
+    def here(cls) -> System:
+        """The system that this process runs on: / or $EDGE_AGENT_ROOT."""
+        return cls(Path(os.environ.get("EDGE_AGENT_ROOT", "/")))
 
     @property
     def devices(self) -> Path:

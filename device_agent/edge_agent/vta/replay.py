@@ -8,11 +8,13 @@ from enum import IntEnum
 
 import numpy as np
 
-from edge_agent.vta.schedule import COMMAND_QUEUE_DEPTH, Module
+from edge_agent.vta.schedule import COMMAND_QUEUE_DEPTH, TOKEN_QUEUE_DEPTH, Module
 
 
 class Wait(IntEnum):
-    """What a module stood idle for before an instruction: nothing, its fetching, or a token of that module."""
+    """What a module stood idle for before an instruction: nothing, its fetching, or that module: a token of it, or room
+    for one that it has to take.
+    """
 
     NONE = 0
     FETCH = 1
@@ -80,14 +82,16 @@ def _neighbours(module: np.ndarray, previous: np.ndarray, following: np.ndarray)
 def replay(work: Work, fetch: int) -> Trace:
     """Run a valid stream. `fetch`: cycles to fetch an instruction.
 
-    Modules run in order, wait for their tokens, and share the bus first come, first served; fetch hands out
-    instructions in order and blocks on a full command queue.
+    Modules run in order, wait for their tokens and for room for those that they give, and share the bus first come,
+    first served; fetch hands out instructions in order and blocks on a full command queue.
     """
     modules, before, beats, after = (a.tolist() for a in (work.module, work.before, work.beats, work.after))
     takes_from = _neighbours(work.module, work.pop_prev, work.pop_next)
     gives_to = _neighbours(work.module, work.push_prev, work.push_next)
     total = len(modules)
     tokens: dict[tuple[int, int], deque[int]] = {(a, b): deque() for a in Module for b in Module if abs(a - b) == 1}
+    roomy = dict.fromkeys(tokens, 0)
+    """When a queue of tokens was full for the last time."""
     waiting: list[deque[int]] = [deque() for _ in Module]
     free, busy = [0] * len(Module), [0] * len(Module)
     fetched = [0] * total
@@ -110,6 +114,11 @@ def replay(work: Work, fetch: int) -> Trace:
                 continue
             i = queue[0]
             ready, why = fetched[i], int(Wait.FETCH)
+            if any(len(tokens[module, target]) >= TOKEN_QUEUE_DEPTH for target in gives_to[i]):
+                continue
+            for target in gives_to[i]:
+                if (room := roomy[module, target]) > ready:
+                    ready, why = room, target + int(Wait.LOAD)
             for source in takes_from[i]:
                 given = tokens[source, module]
                 if not given:
@@ -126,6 +135,8 @@ def replay(work: Work, fetch: int) -> Trace:
         module = modules[chosen]
         waiting[module].popleft()
         for source in takes_from[chosen]:
+            if len(tokens[source, module]) == TOKEN_QUEUE_DEPTH:
+                roomy[source, module] = start
             tokens[source, module].popleft()
         end = start + before[chosen]
         if beats[chosen]:

@@ -20,12 +20,19 @@ from edge_agent.vta.violation import Violation
 COMMAND_QUEUE_DEPTH = 512
 TOKEN_QUEUE_DEPTH = 1024
 """Entries of the queues of the Xilinx builds (vta-facts 4)."""
+PORTABLE_TOKENS = 255
+"""Tokens that wait at the same time, at most: Chisel's counters have 8 bits and lose what is beyond (vta-facts 3.9)."""
 
 
 class Module(IntEnum):
     LOAD = 0
     COMPUTE = 1
     STORE = 2
+
+
+_FLAGS = ("pop_prev", "pop_next", "push_prev", "push_next")
+_QUEUES = tuple((source, target) for source in Module for target in Module if abs(source - target) == 1)
+"""Who gives tokens to whom."""
 
 
 def module_of(instruction: Instruction) -> Module:
@@ -50,6 +57,26 @@ class Schedule:
     module: np.ndarray
     position: np.ndarray
     before: np.ndarray
+
+    def check_token_counts(self, instructions: Sequence[Instruction]) -> None:
+        """Raise Violation where, in some legal order, more tokens wait in a queue than every implementation can count.
+
+        `instructions` are those of the schedule.
+        """
+        flags = {name: np.array([getattr(i, name) for i in instructions], bool) for name in _FLAGS}
+        for source, target in _QUEUES:
+            push, pop = ("push_prev", "pop_next") if target < source else ("push_next", "pop_prev")
+            giving = np.flatnonzero((self.module == source) & flags[push])
+            taken = np.concatenate([[0], np.cumsum(flags[pop][self.module == target])])
+            # Only what is sure to have been taken when an instruction starts is gone when it gives a token.
+            waiting = np.arange(1, len(giving) + 1) - taken[self.before[giving, target]]
+            if len(giving) and waiting.max() > PORTABLE_TOKENS:
+                raise Violation(
+                    "token capacity",
+                    f"up to {waiting.max()} tokens from {Module(source).name} to {Module(target).name} wait at the "
+                    f"same time, counters of some implementations hold {PORTABLE_TOKENS}",
+                    int(giving[np.argmax(waiting > PORTABLE_TOKENS)]),
+                )
 
 
 def schedule(instructions: Sequence[Instruction]) -> Schedule:

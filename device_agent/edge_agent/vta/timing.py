@@ -128,15 +128,15 @@ class _Stream:
         self, memory: np.ndarray, bus_bytes: int, parameters: Parameters
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Latency, beats and padding of LOAD and STORE, cycles; zero where nothing is moved."""
-        names = ("y_size", "x_size", "x_stride", "x_pad_0", "x_pad_1")
-        rows, columns, stride, left, right = (self._column(name, Opcode.LOAD, Opcode.STORE) for name in names)
-        padding = np.where(columns > 0, (left + right) * rows, 0)
-        together = (rows == 1) | (stride == columns)
-        columns = np.where(together, rows * columns, columns)
-        rows = np.where(together, 1, rows)
+        rows, columns = (self._column(name, Opcode.LOAD, Opcode.STORE) for name in ("y_size", "x_size"))
+        pads = ("y_pad_0", "y_pad_1", "x_pad_0", "x_pad_1")
+        above, below, left, right = (self._column(name, Opcode.LOAD) for name in pads)
+        written = (above + rows + below) * (left + columns + right)
+        padding = np.where(columns > 0, written - rows * columns, 0)
         element = np.array([self._config.element_bytes(kind) for kind in Memory])[memory]
         width = np.where(memory == Memory.UOP, MICRO_OP_PORT_BYTES, bus_bytes)
         beats = -(-columns * element // width)
-        # What needs no bytes (a no-op, another kind of instruction) has no columns, hence no beats and no bursts.
+        # Hardware copies row by row. What needs no bytes (a no-op, another kind of instruction) has no columns, so no
+        # beats and no bursts.
         bursts = rows * -(-beats // parameters.burst_beats)
         return bursts * parameters.burst_latency, rows * beats, padding

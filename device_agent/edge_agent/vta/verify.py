@@ -65,6 +65,7 @@ def verify(program: Program, features: Iterable[str] | None = None) -> VerifiedP
     try:
         _check_shape(program, instructions)
         order = schedule(instructions)
+        order.check_token_counts(instructions)
         state = ElementState(program, config, order)
         table, walks = WalkTable(config), {}
         for index in order.order.tolist():

@@ -43,6 +43,8 @@ Bundle = Built | bytes | str | os.PathLike[str]
 """A built bundle, its bytes, or its file."""
 
 
+LLVM = "llvm"
+"""The target that is this machine's CPU, and the board that its bundles name."""
 PIXELS = "uint8"
 """The dtype of an input that takes a decoded image, which the board normalises."""
 
@@ -133,6 +135,11 @@ class Board:
     def check_fits(self, manifest: Mapping[str, Any]) -> None:
         """Raise IncompatibleError, naming both values and the repair, where a bundle is not for this board."""
         board = self.status_at_connect
+        if manifest.get("board") == LLVM:
+            raise IncompatibleError(
+                f"the bundle was compiled for the CPU of a host, this board is a {self.profile}; run it with "
+                f"`edgectl run FILE --local`, or compile the model with --board {self.profile}"
+            )
         info = AcceleratorInfo(self.profile, board["config"], frozenset(board["features"]), 0)
         processor = Processor(board["cpu"]["machine"], frozenset(board["cpu"]["flags"]))
         try:
@@ -206,9 +213,17 @@ def model_inputs(manifest: Mapping[str, Any], image: str | os.PathLike[str] | np
     """
     if len(manifest["inputs"]) != 1:
         raise UsageError(
-            f"the model has inputs {[spec['name'] for spec in manifest['inputs']]}; give tensors, not an image"
+            f"the model has inputs {[spec['name'] for spec in manifest['inputs']]}; give each its own: "
+            "--input NAME=FILE"
         )
     (spec,) = manifest["inputs"]
+    return {spec["name"]: input_array(spec, manifest, image)}
+
+
+def input_array(
+    spec: Mapping[str, Any], manifest: Mapping[str, Any], image: str | os.PathLike[str] | np.ndarray
+) -> np.ndarray:
+    """`model_inputs` of one input, whose entry in the manifest is `spec`."""
     shape = tuple(spec["shape"])
     if isinstance(image, np.ndarray):
         array = image
@@ -222,7 +237,7 @@ def model_inputs(manifest: Mapping[str, Any], image: str | os.PathLike[str] | np
         )
     if len(array) != shape[0]:
         array = np.repeat(array[:1], shape[0], axis=0)
-    return {spec["name"]: array}
+    return array
 
 
 def _repair(given: str, wanted: str) -> str:

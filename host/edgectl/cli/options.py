@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from edgectl.sources import Source
 
 ModelArgument = Annotated[
-    str, typer.Argument(help="A zoo name (see `edgectl models`), a checkpoint's prefix, or a bundle.")
+    str,
+    typer.Argument(
+        help="Name in `edgectl models`, a checkpoint's prefix, a .onnx or .pt2 file, package.module:factory, a bundle."
+    ),
 ]
 BoardOption = Annotated[
     str, typer.Option("--board", help="sim, or HOST:PORT of an edge-agent (its key in EDGECTL_KEY).")
 ]
-KindOption = Annotated[str, typer.Option("--board", help="The kind of board to compile for.")]
+KindOption = Annotated[str, typer.Option("--board", help="The kind of board to compile for (default: sim).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 WeightsOption = Annotated[str, typer.Option("--weights", help="auto, pretrained, random, or a file.")]
 CalibrationOption = Annotated[
@@ -53,6 +56,14 @@ NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="Compile even wh
 InputOption = Annotated[
     str, typer.Option("--input", help="A photograph, or a tensor in FILE.npy (default: the cat that ships).")
 ]
+TargetOption = Annotated[
+    str, typer.Option("--target", help="llvm: this machine's CPU; cuda: its GPU; or a kind of board.")
+]
+SoftmaxOption = Annotated[bool, typer.Option("--softmax", help="Append a softmax to outputs that are none.")]
+Int8Option = Annotated[bool, typer.Option("--int8", help="Quantize the model first, as for a board.")]
+LocalShapeOption = Annotated[
+    str, typer.Option("--shape", help="Input C,H,W where none is recorded; 'data0=C,H,W data1=C,H,W' for several.")
+]
 TopOption = Annotated[int, typer.Option("--top", min=1, help="How many classes to show.")]
 
 
@@ -67,12 +78,15 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
     return found
 
 
-def extents(text: str) -> tuple[int, ...]:
-    """`3,224,224` (or 3x224x224) as integers. Raises UsageError."""
+def extents(text: str) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
+    """`3,224,224` (or 3x224x224) as integers; `a=3,8,8 b=10` as those of each input. Raises UsageError."""
     try:
+        if "=" in text:
+            parts = (part.partition("=") for part in text.split())
+            return {name: tuple(map(int, shape.replace("x", ",").split(","))) for name, _, shape in parts}
         return tuple(int(part) for part in text.replace("x", ",").split(",")) if text else ()
     except ValueError:
-        raise UsageError(f"--shape {text}: give C,H,W, such as 3,224,224") from None
+        raise UsageError(f"--shape {text}: give C,H,W, such as 3,224,224, or 'NAME=C,H,W NAME=C,H,W'") from None
 
 
 def label_lines(path: str) -> tuple[str, ...]:
@@ -143,7 +157,22 @@ def refuse_without_model(**options: Any) -> None:
         raise UsageError(f"{given} needs MODEL: what is live is compiled already")
 
 
+def refuse_without_local(**options: Any) -> None:
+    """Options of compiling for this machine where a board's live model runs. Raises UsageError."""
+    if given := _given(options):
+        raise UsageError(
+            f"{given} needs --local: edgectl run MODEL --local --input PHOTO.jpg; what is live is compiled already"
+        )
+
+
+def refuse_for_host(**options: Any) -> None:
+    """Options of compiling for a board where it is for this machine. Raises UsageError."""
+    if given := _given(options):
+        raise UsageError(f"{given} is for boards, not for --target llvm; leave it out, or give --board NAME")
+
+
 def _given(options: dict[str, Any]) -> str:
     """The names of options that are not at their defaults."""
-    defaults = {"weights": ("auto",), "batch": (0, 1), "seed": (0,), "offload": ("all",), "pixels": (False,)}
-    return ", ".join(f"--{name}" for name, value in options.items() if value not in defaults.get(name, ("",)))
+    defaults = {"weights": ("auto",), "batch": (0, 1), "seed": (0,), "offload": ("all",)}
+    given = [name for name, value in options.items() if value not in defaults.get(name, ("", False))]
+    return ", ".join(f"--{name.replace('_', '-')}" for name in given)

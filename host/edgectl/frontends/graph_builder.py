@@ -46,10 +46,29 @@ class GraphBuilder:
                 f"hold it{self._near(node.name)}; if it is an input, give its shape: --shape 3,224,224, "
                 f"or in Python input_shapes={{'{node.name}': (1, 3, 224, 224)}}"
             )
+        return self.input(node.name, shape)
+
+    def input(self, name: str, shape: tuple[int, ...]) -> str:
+        """An input of the model, float32 of `shape`."""
         if not shape or min(shape) < 1:
-            raise ModelError(f"input '{node.name}' cannot have shape {list(shape)}: every dimension is at least 1")
-        self._inputs[node.name] = self._types[node.name] = TensorType(tuple(shape))
-        return node.name
+            raise ModelError(f"input '{name}' cannot have shape {list(shape)}: every dimension is at least 1")
+        self._inputs[name] = self._types[name] = TensorType(tuple(shape))
+        return name
+
+    def input_of(self, name: str, declared: Sequence[int | None]) -> str:
+        """An input whose shape a file declares, None for a dimension that it leaves open: a batch is 1 then, others
+        are as given. Raises ModelError where a dimension is neither declared nor given, or both and different."""
+        given = self._given_shape(name)
+        if given is not None and (len(given) != len(declared) or _differ(given[1:], declared[1:])):
+            raise ModelError(f"input '{name}' was given shape {list(given)}, the model declares {_shown(declared)}")
+        if given is None:
+            if None in declared[1:]:
+                raise ModelError(
+                    f"the model leaves the shape of input '{name}' open, {_shown(declared)}; give it: --shape "
+                    f"3,224,224, or in Python input_shapes={{'{name}': (1, 3, 224, 224)}}"
+                )
+            given = (1, *(size or 0 for size in declared[1:])) if declared else ()
+        return self.input(name, (declared[0] or given[0], *given[1:]) if given else ())
 
     def _given_shape(self, name: str) -> tuple[int, ...] | None:
         return self._input_shapes if isinstance(self._input_shapes, tuple) else self._input_shapes.get(name)
@@ -74,7 +93,17 @@ class GraphBuilder:
         return f" (nearest: {', '.join(near)})" if near else ""
 
     def constant(self, name: str, array: np.ndarray) -> str:
-        return self._use(name, array)
+        """An array under its name; under a free one where the name is that of another array."""
+        held = self._parameters.get(name)
+        same = held is not None and held.shape == array.shape and np.array_equal(held, array)
+        return self._use(name if same or name not in self._types else self.free_name(name), array)
+
+    def free_name(self, name: str) -> str:
+        """`name`, or where a value or a stored array has it, with a number behind."""
+        unique, number = name, 1
+        while unique in self._types or unique in self._available:
+            unique, number = f"{name}_{number}", number + 1
+        return unique
 
     def _use(self, name: str, array: np.ndarray) -> str:
         if name not in self._parameters:
@@ -90,9 +119,7 @@ class GraphBuilder:
 
     def append(self, name: str, operator: Operator, inputs: Sequence[str], source: str) -> str:
         """Add a node, under a free name derived from `name`. Raises ModelError where the types do not fit."""
-        unique, number = name, 1
-        while unique in self._types:
-            unique, number = f"{name}_{number}", number + 1
+        unique = self.free_name(name)
         try:
             inferred = operator.infer(*(self._types[value] for value in inputs))
         except (ModelError, TypeError, ValueError) as error:
@@ -112,6 +139,14 @@ class GraphBuilder:
         elif unknown := sorted(self._input_shapes.keys() - self._inputs.keys()):
             raise ModelError(f"the model has no input '{unknown[0]}'; its inputs are {sorted(self._inputs)}")
         return Model(self._name, self._inputs, tuple(self._nodes), self._parameters, outputs, notes=notes)
+
+
+def _differ(given: Sequence[int], declared: Sequence[int | None]) -> bool:
+    return any(wanted is not None and wanted != size for size, wanted in zip(given, declared, strict=True))
+
+
+def _shown(declared: Sequence[int | None]) -> str:
+    return f"[{', '.join('?' if size is None else str(size) for size in declared)}]"
 
 
 def recorded_shape(node: SymbolNode) -> tuple[int, ...] | None:

@@ -14,11 +14,10 @@ from edgectl.frontends.graph_builder import GraphBuilder, Shapes
 from edgectl.frontends.mxnet_layer import Layer
 from edgectl.frontends.mxnet_operators import CONVERTERS
 from edgectl.frontends.parameter_names import matched_to_symbol
+from edgectl.frontends.problems import refuse, unsupported_operators
 from edgectl.graph import Model
 from edgectl.interchange.mxnet import CheckpointPaths, read_parameters, read_symbol_text
 from edgectl.interchange.symbol_file import Symbol, parse_symbol
-
-MAXIMUM_PROBLEMS = 20
 
 
 def from_checkpoint(
@@ -76,8 +75,7 @@ def from_symbol(
         except ModelError as error:
             failed.add(index)
             problems.append(str(error))
-    if problems:
-        raise ModelError(_listed(where, list(dict.fromkeys(problems))))
+    refuse(where, problems)
     outputs = []
     for index, output in symbol.heads:
         if (index, output) not in values:
@@ -93,18 +91,7 @@ def _unknown_operators(symbol: Symbol, needed: list[int]) -> list[str]:
         node = symbol.nodes[index]
         if not node.is_variable and node.op not in CONVERTERS:
             layers.setdefault(node.op, []).append(node.name)
-    return [
-        f"operator '{op}' is not supported (layer {', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for op, names in layers.items()
-    ]
-
-
-def _listed(where: str, problems: list[str]) -> str:
-    if len(problems) == 1:
-        return f"{where}: {problems[0]}"
-    shown = problems[:MAXIMUM_PROBLEMS]
-    more = [f"and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
-    return "\n  ".join([f"{where}: {len(problems)} problems", *shown, *more])
+    return unsupported_operators(layers)
 
 
 def import_mxnet() -> Any:

@@ -69,6 +69,14 @@ class PendingTensor:
         return array
 
 
+NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "ema")
+"""Where training scripts put the state dict in what they save, the likeliest first."""
+
+
+def _holds_tensors(content: Any) -> bool:
+    return isinstance(content, Mapping) and any(isinstance(value, PendingTensor) for value in content.values())
+
+
 def _rebuild_tensor(
     storage: Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any
 ) -> PendingTensor:
@@ -112,17 +120,17 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_torch_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The tensors of a state dict, by name and in the file's order (a checkpoint's `state_dict` entry is found).
+    """The tensors of a state dict, by name and in the file's order (an entry such as `state_dict` is found).
 
     Raises ModelError, naming the file, where it is missing or damaged or holds anything but tensors.
     """
     name = os.fspath(path)
     try:
         content = _read_archive(name) if is_archive(name) else _read_sequence(name)
-        if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-            content = content["state_dict"]
         if not isinstance(content, Mapping):
             raise ModelError(f"it holds a {type(content).__name__}, not a state dict")
+        if not _holds_tensors(content):
+            content = next((content[key] for key in NESTED if _holds_tensors(content.get(key))), content)
         return {str(key): value.array() for key, value in content.items() if isinstance(value, PendingTensor)}
     except ModelError as error:
         raise ModelError(f"cannot read {name}: {error}") from error

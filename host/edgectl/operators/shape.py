@@ -77,6 +77,29 @@ class Concatenate(Operator):
 
 
 @dataclass(frozen=True)
+class Slice(Operator):
+    """Elements start, start + step, ... before `stop` along `axis` (not the batch)."""
+
+    kind = "slice"
+    axis: int
+    start: int
+    stop: int
+    step: int = 1
+
+    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+        require(0 < self.axis < len(x.shape), f"slice along axis {self.axis} of {x}")
+        extent = x.shape[self.axis]
+        inside = 0 <= self.start < self.stop <= extent and self.step > 0
+        require(inside, f"slice {self.start}:{self.stop}:{self.step} of {extent} elements")
+        count = len(range(self.start, self.stop, self.step))
+        return TensorType((*x.shape[: self.axis], count, *x.shape[self.axis + 1 :]), x.dtype)
+
+    def evaluate(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        index = (slice(None),) * self.axis + (slice(self.start, self.stop, self.step),)
+        return np.ascontiguousarray(x[index])
+
+
+@dataclass(frozen=True)
 class Pad(Operator):
     """Constant padding of the two spatial axes of (N, C, H, W)."""
 

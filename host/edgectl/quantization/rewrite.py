@@ -16,7 +16,7 @@ from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
-from edgectl.operators.shape import Concatenate, Flatten, Reshape, Transpose
+from edgectl.operators.shape import Concatenate, Flatten, Reshape, Slice, Transpose
 from edgectl.quantization.builder import IntegerModelBuilder
 from edgectl.quantization.calibration import Observation
 from edgectl.quantization.fitting import LinearLayer
@@ -41,6 +41,7 @@ RULES: Mapping[type[Operator], Rule] = {
     Flatten: same_scale,
     Reshape: same_scale,
     Transpose: same_scale,
+    Slice: same_scale,
     Concatenate: concatenate,
     GlobalPool: global_average,
     AveragePool: average,

@@ -15,9 +15,9 @@ from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary
 from edgectl.operators.integer import EXTREMA
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
-from edgectl.operators.shape import Concatenate, Flatten, Reshape, Transpose
+from edgectl.operators.shape import Concatenate, Flatten, Reshape, Slice, Transpose
 
-MOVEMENTS = (Relu, MaxPool, Flatten, Reshape, Transpose)
+MOVEMENTS = (Relu, MaxPool, Flatten, Reshape, Transpose, Slice)
 """Operators of one input that keep its scale."""
 
 

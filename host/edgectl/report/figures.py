@@ -215,6 +215,7 @@ class Figures:
                 "clock_hz": self.board.clock_hz,
                 "vta_seconds": self.seconds,
             },
+            "predicted_cycles": self.cycles,
             "counters": self.counters.as_dict(),
             "bound": {**self.bound.as_dict(), "bytes": self.bound.nbytes, "cycles": self.bound.cycles(bus)},
             "layers": [layer.as_dict(bus) for layer in self.layers],
@@ -243,6 +244,10 @@ def moved_bytes(counters: Counters) -> int:
 def figures_of(bundle: Bundle) -> Figures:
     """Replay the programs of a bundle. Raises IncompatibleError where its board or its lower bounds are not known."""
     manifest = bundle.manifest
+    if "predicted" not in manifest:
+        raise IncompatibleError(
+            "the bundle is for the CPU of a host: reports are of VTA; compile the model with --board NAME"
+        )
     board = profile(manifest["board"])
     if "bounds" not in manifest:
         raise IncompatibleError(

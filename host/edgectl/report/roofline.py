@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
@@ -78,16 +78,40 @@ def roofline(figures: Figures) -> str:
     corners = (x.at(knee), y.at(knee * feed)), (x.at(ridge), y.at(top)), (x.end, y.at(top))
     roof = "M" + "L".join(f"{number(at)} {number(height)}" for at, height in corners)
     content.append(element("path", d=roof, class_="roof"))
-    notes = []
-    for note, end in ((f"GEMM peak {scaled(top, 'OP/s')}", x.end - 4), (f"bus {scaled(feed, 'B/s')}", x.at(ridge) - 4)):
-        base = y.at(top) - NOTE_GAP
-        content.append(element("text", text(note), x=number(end), y=number(base), class_="note end"))
-        notes.append(_Box(end - DIGIT_WIDTH * len(note), base - DIGIT_HEIGHT, end, base))
-    content += _dots(layers, x, y, notes)
+    notes = [_Note(f"GEMM peak {scaled(top, 'OP/s')}", x.end - 4, y.at(top) - NOTE_GAP)]
+    notes.append(_bus_note(f"bus {scaled(feed, 'B/s')}", corners[0], corners[1]))
+    for note in notes:
+        content.append(element("text", text(note.words), x=number(note.end), y=number(note.base), class_="note end"))
+    content += _dots(layers, x, y, [note.box for note in notes])
     content.append(
         element("text", "operations per byte moved", x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 8, class_="axis")
     )
     return svg(WIDTH, HEIGHT, *content, label="roofline")
+
+
+@dataclass(frozen=True)
+class _Note:
+    """Words that end at `end`, above `base`."""
+
+    words: str
+    end: float
+    base: float
+
+    @property
+    def width(self) -> float:
+        return DIGIT_WIDTH * len(self.words)
+
+    @property
+    def box(self) -> _Box:
+        return _Box(self.end - self.width, self.base - DIGIT_HEIGHT, self.end, self.base)
+
+
+def _bus_note(words: str, low: tuple[float, float], high: tuple[float, float]) -> _Note:
+    """Left of the roof's slope, in its middle; above the roof where the slope is too near the edge."""
+    middle = _Note(words, (low[0] + high[0]) / 2 - NOTE_GAP, (low[1] + high[1]) / 2)
+    if middle.end - middle.width > LEFT:
+        return middle
+    return _Note(words, LEFT + NOTE_GAP / 2 + middle.width, high[1] - NOTE_GAP)
 
 
 def _grid(x: _Axis, y: _Axis) -> Iterator[str]:
@@ -102,7 +126,7 @@ def _grid(x: _Axis, y: _Axis) -> Iterator[str]:
     yield element("text", "GOP/s", x=LEFT - 6, y=TOP - 2, class_="tick end")
 
 
-def _dots(layers: list[Point], x: _Axis, y: _Axis, notes: list[_Box]) -> Iterator[str]:
+def _dots(layers: list[Point], x: _Axis, y: _Axis, notes: Sequence[_Box]) -> Iterator[str]:
     """A dot for each layer, its area by the layer's cycles; its place in the table beside it where there is room."""
     longest = max(point.layer.cycles for point in layers)
     largest_first = sorted(layers, key=lambda point: -point.layer.cycles)
@@ -110,7 +134,8 @@ def _dots(layers: list[Point], x: _Axis, y: _Axis, notes: list[_Box]) -> Iterato
         (x.at(point.intensity), y.at(point.rate), 3 + 5 * (point.layer.cycles / longest) ** 0.5)
         for point in largest_first
     ]
-    taken = [_Box(left - radius, top - radius, left + radius, top + radius) for left, top, radius in circles] + notes
+    taken = [_Box(left - radius, top - radius, left + radius, top + radius) for left, top, radius in circles]
+    taken += notes
     for point, (left, top, radius) in zip(largest_first, circles, strict=True):
         reached = f"{scaled(point.rate, 'OP/s')}, {point.intensity:.0f} operations per byte"
         title = f"{point.place} {point.layer.name}: {reached}"

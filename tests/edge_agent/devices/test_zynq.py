@@ -115,7 +115,7 @@ def test_the_model_does_show_the_old_done() -> None:
     driver, builder = modelled.driver(patience=30), TiledConvolution()
     loaded = driver.load(builder.build())
     check_run(driver, builder, loaded, 0)
-    modelled.quirks = Quirks(begin_seconds=0.2)
+    modelled.quirks = Quirks(begin_seconds=60)
     placed, core = loaded.placed, Core(model_blocks(modelled.core))
     placed.array(0)[...] = inputs(1)
     core.start(len(loaded.program.instructions), placed.instructions)
@@ -124,6 +124,7 @@ def test_the_model_does_show_the_old_done() -> None:
     assert core.says_done()
     old = builder.expected(inputs(0))
     np.testing.assert_array_equal(placed.array(1), old)
+    modelled.core.reset()  # or a thread of the model would wait for the rest of the minute
 
 
 @settings(max_examples=25, deadline=None)
@@ -158,6 +159,20 @@ def test_a_run_that_never_ends_degrades_a_board_without_reset(hang: str) -> None
     check_run(driver, builder, loaded, 2)
 
 
+def test_programming_that_nobody_told_of_ends_it_too() -> None:
+    """Such as over SSH, beside the agent."""
+    modelled = Modelled(quirks=Quirks(hang="start"))
+    driver, builder = modelled.driver(), TiledConvolution()
+    loaded = driver.load(builder.build())
+    times_out(driver, loaded)
+    driver.reset()
+    assert driver.condition()
+    modelled.quirks = Quirks()
+    modelled.core.reset()
+    check_run(driver, builder, loaded, 1)
+    assert driver.condition() == ""
+
+
 @pytest.mark.parametrize("hang", ["start", "end"])
 def test_the_fabrics_reset_brings_it_back(hang: str) -> None:
     modelled = Modelled(can_reset=True)
@@ -190,8 +205,19 @@ def test_a_reset_that_does_nothing_is_noticed() -> None:
     assert driver.condition() == "a run did not finish; the fabric's reset did not reach it"
 
 
-def test_a_run_that_ends_late_is_waited_for_by_the_next() -> None:
-    modelled = Modelled(quirks=Quirks(done_seconds=0.6))
+class GatedMachine(Machine):
+    """Everything is stored, but a run ends only once the gate is open."""
+
+    gate = threading.Event()
+
+    def execute(self, count: int, address: int, bases: Mapping[Memory, int]) -> Stream:
+        stream = super().execute(count, address, bases)
+        assert self.gate.wait(60)
+        return stream
+
+
+def test_a_run_that_ends_late_is_seen_by_the_next() -> None:
+    modelled = Modelled(make_machine=lambda memory, board: GatedMachine(memory, board.vta, board.features))
     driver, builder = modelled.driver(), TiledConvolution()
     loaded = driver.load(builder.build())
     times_out(driver, loaded)
@@ -199,9 +225,9 @@ def test_a_run_that_ends_late_is_waited_for_by_the_next() -> None:
     assert "a run did not finish" in driver.condition()
     with pytest.raises(DegradedError):
         check_run(driver, builder, loaded, 1)
+    GatedMachine.gate.set()
     while modelled.core.peek("compute", 0x18) == 0:
         time.sleep(0.01)
-    modelled.quirks = Quirks()
     check_run(driver, builder, loaded, 2)
     assert driver.condition() == ""
 
@@ -395,7 +421,14 @@ def test_an_empty_fpga_is_not_touched() -> None:
     assert driver.condition() == "the FPGA is not programmed"
     states[0] = "operating"
     driver.reprogrammed()
-    check_run(driver, builder, driver.load(builder.build()), 0)
+    loaded = driver.load(builder.build())
+    check_run(driver, builder, loaded, 0)
+    states[0] = "write"  # somebody programs it now
+    with pytest.raises(DegradedError, match="not programmed"):
+        check_run(driver, builder, loaded, 1)
+    states[0] = "operating"
+    modelled.core.reset()
+    check_run(driver, builder, loaded, 2)
 
 
 def test_an_unloaded_or_foreign_program_does_not_run() -> None:

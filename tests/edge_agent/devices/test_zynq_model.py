@@ -117,7 +117,6 @@ def test_a_hang_is_ended_by_the_fabrics_reset(directory: Path) -> None:
 def test_a_hang_that_no_reset_ends_is_ended_by_programming(directory: Path) -> None:
     driver = opened(directory, patience=1)
     Quirks(hang="end", reset_works=False).write(directory / FOLDER / QUIRKS)
-    time.sleep(0.5)  # the model looks for new quirks four times a second
     loaded = driver.load(BUILDER.build())
     with pytest.raises(DeadlineError):
         driver.run(loaded, {"x": X}, {"y": np.empty_like(X)})

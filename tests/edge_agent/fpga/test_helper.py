@@ -132,8 +132,12 @@ def test_a_helper_that_is_not_there_or_dies(tmp_path: Path) -> None:
 def test_as_a_process(kernel: Kernel, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     command = [sys.executable, "-m", "edge_agent.fpga.helper", "--board", "pynq", "--socket", str(path)]
-    command += ["--user", getpass.getuser(), "--root", str(kernel.system.root)]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "EDGE_AGENT_ROOT": str(kernel.system.root),
+    }
+    process = subprocess.Popen([*command, "--user", getpass.getuser()], env=environment)
     try:
         while not path.exists() and process.poll() is None:
             time.sleep(0.02)
@@ -143,8 +147,8 @@ def test_as_a_process(kernel: Kernel, tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0 and not path.exists()
     wrong = subprocess.run(
-        [*command[:-4], "--user", "nobody-of-this-name"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        [*command, "--user", "nobody-of-this-name"],
+        env=environment,
         capture_output=True,
         check=False,
     )

@@ -113,11 +113,20 @@ def test_done_lasts_until_computes_next_instruction(bench: Bench) -> None:
     bench.start()
     bench.finish()
     bench.blocks["compute"].read(COMPUTE_DONE_VALID)
-    bench.quirks = Quirks(begin_seconds=0.1)
+    bench.quirks = Quirks(begin_seconds=60)
     bench.start()
     bench.until(lambda: not bench.core.peek("fetch", CONTROL) & START)
     assert bench.core.peek("compute", COMPUTE_DONE) == 1 and bench.core.peek("compute", COMPUTE_DONE_VALID) == 0
-    bench.until(lambda: bench.core.peek("compute", COMPUTE_DONE_VALID) == 1)
+    bench.core.reset()
+
+
+def test_done_is_written_by_each_run(bench: Bench) -> None:
+    bench.release()
+    for _ in range(3):
+        bench.start()
+        bench.until(lambda: bench.core.peek("compute", COMPUTE_DONE_VALID) == 1)
+        bench.finish()
+        assert bench.blocks["compute"].read(COMPUTE_DONE_VALID) == 1
 
 
 def test_base_registers_are_added(bench: Bench) -> None:
@@ -171,6 +180,8 @@ def test_a_core_that_hangs_does_so_until_it_is_reset(bench: Bench, hang: str) ->
     for _ in range(2):
         bench.start()
         bench.until(lambda: not bench.core.peek("fetch", CONTROL) & START)
+        if hang == "end":
+            bench.until(lambda: bool(bench.result.any()))
         time.sleep(0.05)
         assert bench.core.peek("compute", COMPUTE_DONE) == 0
         bench.quirks = Quirks()

@@ -73,6 +73,19 @@ def test_slow_fetch_is_a_reason() -> None:
     assert (found.idle[1], found.reason[1]) == (1000 - 638, Wait.FETCH)
 
 
+def test_a_full_token_queue_holds_up_who_gives() -> None:
+    """1,024 tokens fit: from then on each GEMM waits until STORE, which begins late and is slower, has taken one."""
+    slow = [Store(0, 0, 1, 2048, 2048)] * 10
+    pushes = [Gemm(reset=False, uop_bgn=0, uop_end=1, push_next=True)] * 1100
+    pops = [store(pop_prev=True)] * 1100
+    found = traced(*slow, *pushes, *pops)
+    first_pop = 2 + 10 * (30 + 16 * 40 + 4096)
+    assert found.start[10 + 1023] == found.start[10] + 1023 * 39
+    assert found.start[[1110, 1111]].tolist() == [first_pop, first_pop + 198]
+    assert found.start[[10 + 1024, 10 + 1025]].tolist() == [first_pop, first_pop + 198]
+    assert found.reason[[10 + 1024, 10 + 1025]].tolist() == [Wait.STORE, Wait.STORE]
+
+
 @pytest.mark.parametrize("bus_bytes", [8, 16])
 def test_modules_are_busy_or_idle_at_any_time(bus_bytes: int) -> None:
     program = TiledConvolution().build()

@@ -51,11 +51,14 @@ def timing(*instructions: Instruction, parameters: Parameters | None = None, bus
         ([OUTPUT], 2 + 30 + 40 + 128),
         # Micro-ops come through a 32-bit port.
         ([Load(memory=Memory.UOP, sram_base=0, dram_base=0, y_size=1, x_size=100, x_stride=100)], 2 + 30 + 40 + 100),
-        # Rows apart are bursts of their own.
+        # Rows are bursts of their own, apart or not.
         ([Load(memory=Memory.INP, sram_base=0, dram_base=0, y_size=4, x_size=16, x_stride=20)], 2 + 30 + 4 * 40 + 128),
         # Padding is written, one element a cycle, without the bus.
         ([Load(memory=Memory.INP, sram_base=0, dram_base=0, y_size=4, x_size=16, x_stride=16, x_pad_0=1, x_pad_1=2)],
-         2 + 30 + 40 + 128 + 12),
+         2 + 30 + 4 * 40 + 128 + 12),
+        ([Load(memory=Memory.INP, sram_base=0, dram_base=0, y_size=4, x_size=16, x_stride=16, y_pad_0=1, y_pad_1=2,
+               x_pad_1=3)],
+         2 + 30 + 4 * 40 + 128 + (1 + 4 + 2) * 19 - 64),
         # In one module one after the other.
         ([GEMM, ALU], 2 + 30 + 12 * 18 + 30 + 12 * 28),
     ],

@@ -361,6 +361,34 @@ def test_overwriting_scratch_that_is_still_being_read_is_refused() -> None:
         verify(builder.build())
 
 
+@pytest.mark.parametrize(("tokens", "fits"), [(255, True), (256, False)])
+def test_tokens_that_not_every_implementation_can_count(tokens: int, fits: bool) -> None:
+    builder = ProgramBuilder(DEFAULT_CONFIG)
+    for _ in range(tokens):
+        builder.add(Load(Memory.INP, 0, 0, 0, 0, 0, push_next=True))
+    for _ in range(tokens):
+        builder.add(Load(Memory.UOP, 0, 0, 0, 0, 0, pop_prev=True))
+    builder.add(Finish())
+    if fits:
+        verify(builder.build())
+        return
+    with pytest.raises(
+        ProgramError, match=r"instruction 255 .*: token capacity: up to 256 tokens from LOAD to COMPUTE wait"
+    ):
+        verify(builder.build())
+
+
+def test_tokens_given_back_in_time_do_not_count() -> None:
+    """Of two modules in step, thousands of tokens in all, but few at a time."""
+    builder = ProgramBuilder(DEFAULT_CONFIG)
+    builder.add(Load(Memory.INP, 0, 0, 0, 0, 0, push_next=True))
+    for _ in range(400):
+        builder.add(Load(Memory.UOP, 0, 0, 0, 0, 0, pop_prev=True, push_prev=True))
+        builder.add(Load(Memory.INP, 0, 0, 0, 0, 0, pop_next=True, push_next=True))
+    builder.add(Finish(pop_prev=True))
+    verify(builder.build())
+
+
 def test_a_program_that_needs_more_than_the_board_has() -> None:
     with pytest.raises(IncompatibleError, match="program_across_layers, which this board does not have"):
         verify(across_layers().build(), set())

@@ -41,6 +41,7 @@ def check_measurement(document: dict[str, Any], build: Build) -> None:
     assert set(document["counters"]) == COUNTERS
     assert document["counters"] == build.counters.as_dict()
     assert document["predicted"] == build.manifest["predicted"]
+    assert document["predicted_cycles"] == build.manifest["predicted"]["vta_cycles"]
     scores = [entry["score"] for entry in document["top"]]
     assert len(scores) == 5 and scores == sorted(scores, reverse=True) and 0.5 < sum(scores) <= 1.001
     assert document["top"][0]["index"] == 3 and document["top"][0]["label"] == "cat"
@@ -84,6 +85,7 @@ def test_run(edgectl: Edgectl, demo_board: SimulatedBoard, demo_build: Build) ->
     assert document["top"][0]["label"] == "cat"
     assert sum(entry["score"] for entry in document["top"]) == pytest.approx(1)
     assert document["counters"] == demo_build.counters.as_dict()
+    assert document["predicted_cycles"] == demo_build.manifest["predicted"]["vta_cycles"]
     assert document["preprocessing"]["crop"] == [32, 32]
     assert 0 < document["latency"]["vta_ms"] < document["latency"]["per_sample_ms"]
 
@@ -92,6 +94,7 @@ def test_status(edgectl: Edgectl, demo_board: SimulatedBoard, demo_build: Build)
     edgectl("run")
     document = edgectl("status", "--json").document
     assert document["live"]["model"] == DEMO and document["live"]["digest"] == demo_build.digest
+    assert document["live"]["predicted_cycles"] == demo_build.manifest["predicted"]["vta_cycles"]
     assert document["last"]["counters"] == demo_build.counters.as_dict()
     assert document["metrics_url"].endswith(f":{document['http_port']}/metrics")
 
@@ -104,6 +107,9 @@ def test_compile_and_inspect(edgectl: Edgectl, demo_build: Build) -> None:
     (program,) = inspected["programs"]
     assert program["counters"] == document["counters"]
     assert program["predicted_cycles"] == document["predicted"]["vta_cycles"]
+    reported = edgectl("report", "out.bundle", "--json").document
+    assert {entry["predicted_cycles"] for entry in (inspected, reported, document)} == {program["predicted_cycles"]}
+    assert {entry["parameter"]: entry["value"] for entry in reported["sensitivity"]} == reported["parameters"]
     assert [layer["name"] for layer in program["layers"]] == document["layers"]["vta"]
     (layer,) = edgectl("inspect", "out.bundle", "--layer", "resnet20cifar10_stage2_conv1_fwd", "--json").document
     assert layer["computes"][0]["layer"] == "resnet20cifar10_stage2_conv1_fwd" and "tilings" not in layer

@@ -15,7 +15,7 @@ from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary, Scalar
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
-from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Transpose
+from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose
 
 IMAGE = TensorType((2, 4, 5, 6))
 FLAT = TensorType((2, 12))
@@ -54,6 +54,8 @@ INTEGERS = TensorType((2, 4, 5, 6), "int8")
         (Concatenate(1), (IMAGE, INTEGERS), "cannot concatenate"),
         (Softmax(4), (IMAGE,), "axis 4"),
         (Pad((1, 1, 1, 1)), (FLAT,), "NCHW"),
+        (Slice(0, 0, 1), (IMAGE,), "along axis 0"),
+        (Slice(1, 2, 9), (IMAGE,), "slice 2:9:1 of 4 elements"),
     ],
 )
 def test_types_that_do_not_fit_are_refused(operator: Operator, inputs: tuple[TensorType, ...], message: str) -> None:
@@ -119,4 +121,11 @@ def test_shapes_keep_the_batch() -> None:
     assert Flatten().infer(IMAGE) == TensorType((2, 120))
     assert Reshape((4, 30)).infer(IMAGE) == TensorType((2, 4, 30))
     assert Transpose((0, 2, 3, 1)).infer(IMAGE) == TensorType((2, 5, 6, 4))
+    assert Slice(2, 1, 5, 2).infer(IMAGE) == TensorType((2, 4, 2, 6))
     assert Concatenate(1).infer(IMAGE, IMAGE) == TensorType((2, 8, 5, 6))
+
+
+def test_slices_are_pythons() -> None:
+    x = np.arange(2 * 4 * 5, dtype=np.float32).reshape(2, 4, 5)
+    np.testing.assert_array_equal(Slice(1, 1, 3).evaluate(x), x[:, 1:3])
+    np.testing.assert_array_equal(Slice(2, 0, 5, 2).evaluate(x), x[:, :, ::2])

@@ -58,3 +58,19 @@ def test_labels_keep_clear_of_what_is_said_of_the_roof() -> None:
 def test_nothing_that_multiplies_is_no_figure() -> None:
     figures = handmade.figures()
     assert roofline(replace(figures, layers=figures.layers[1:])) == ""
+
+
+@pytest.mark.parametrize("factor", [1, 1000])
+def test_the_words_on_the_roof_do_not_overlap(factor: int) -> None:
+    """Where layers lie on the slope, and where all of them are far to the right of it."""
+    figures = handmade.figures()
+    (layer,) = (layer for layer in figures.layers if layer.bound and layer.bound.macs)
+    macs = layer.nbytes * factor
+    layers = tuple(replace(layer, bound=Bound(macs=macs // more), cycles=macs) for more in (1, 4))
+    drawing = ElementTree.fromstring(roofline(replace(figures, layers=layers)))
+    peak, bus = (text for text in drawing.iter("text") if text.get("class") == "note end")
+    (begin, _), (end, base) = (
+        (float(text.get("x", "")) - 6.5 * len(text.text or ""), float(text.get("y", ""))) for text in (peak, bus)
+    )
+    bus_end = end + 6.5 * len(bus.text or "")
+    assert end >= 56 and (bus_end < begin or base > float(peak.get("y", "")) + 9)

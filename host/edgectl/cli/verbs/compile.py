@@ -10,6 +10,7 @@ from edgectl.cli.options import (
     BatchOption,
     CalibrationOption,
     DataOption,
+    Int8Option,
     JsonOption,
     KindOption,
     LabelsOption,
@@ -21,9 +22,12 @@ from edgectl.cli.options import (
     PixelsOption,
     SeedOption,
     ShapeOption,
+    SoftmaxOption,
     StdOption,
+    TargetOption,
     WeightsOption,
     cache_unless,
+    refuse_for_host,
     source_of,
 )
 
@@ -31,7 +35,8 @@ from edgectl.cli.options import (
 def compile(
     model: ModelArgument,
     output: Annotated[str, typer.Option("--output", "-o", help="The bundle's file (default: MODEL.bundle).")] = "",
-    board: KindOption = "sim",
+    board: KindOption = "",
+    target: TargetOption = "",
     weights: WeightsOption = "auto",
     calibration: CalibrationOption = "",
     batch: BatchOption = 1,
@@ -45,34 +50,53 @@ def compile(
     pixels: PixelsOption = False,
     data: DataOption = "",
     min_agreement: MinAgreementOption = None,
+    softmax: SoftmaxOption = False,
+    int8: Int8Option = False,
     no_cache: NoCacheOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Compile a model for a kind of board, to a bundle in a file.
+    """Compile a model for a kind of board, or for this machine, to a bundle in a file.
 
     \b
     edgectl compile resnet18_v1 --board pynq -o resnet18.bundle
     edgectl deploy resnet18.bundle --board 192.168.2.99:9091
+    edgectl compile resnet18_v1 --target llvm -o resnet18.bundle
+    edgectl run resnet18.bundle --local --input cat.jpg
     """
     from pathlib import Path
 
     from edge_agent.accuracy import Accuracy
     from edge_agent.bundle import read_bundle
+    from edgectl.boards.board import LLVM
     from edgectl.boards.choosing import check_profile
     from edgectl.cli import terminal
     from edgectl.cli.report import cycles_line, prediction
+    from edgectl.cli.running import compile_for_host
     from edgectl.deploying import compile_source
     from edgectl.errors import UsageError
     from edgectl.files import atomic_file
     from edgectl.report.figures import by_reason, figures_of
     from edgectl.report.page import write_page
 
-    kind = check_profile(board)
+    if target and board and target != board:
+        raise UsageError(f"--target {target} and --board {board}: give one of them")
+    kind = target or board or "sim"
+    if kind != LLVM:
+        check_profile(kind)
+        if softmax or int8:
+            raise UsageError(
+                "--softmax and --int8 are for --target llvm: boards get int8, and classes are ranked by scores"
+            )
     if output and Path(output).is_dir():
         raise UsageError(f"--output {output} is a folder; give the path of a file")
     if report and Path(report).is_dir():
         raise UsageError(f"--report {report} is a folder; give the path of a file")
     source = source_of(model, weights, calibration, shape, mean, std, labels, batch, seed, offload, pixels)
+    if kind == LLVM:
+        given = {"report": report, "offload": offload, "pixels": pixels, "data": data}
+        refuse_for_host(**given, min_agreement="" if min_agreement is None else str(min_agreement))
+        compile_for_host(source, output, softmax, int8, not no_cache, json)
+        return
     with terminal.stages() as progress:
         cache = cache_unless(no_cache)
         build, prepared = compile_source(source, kind, progress, cache, data or None, min_agreement)

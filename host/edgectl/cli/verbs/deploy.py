@@ -92,4 +92,4 @@ def deploy(
         f"edgectl bench --number 10 --repeat 3{option}",
         f"edgectl status{option}",
     ]
-    show_measurement(measurement, (*steps, "edgectl stop") if measurement.simulated else tuple(steps))
+    show_measurement(measurement, (*steps, f"edgectl stop{option}") if measurement.simulated else tuple(steps))

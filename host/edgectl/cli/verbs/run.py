@@ -6,58 +6,74 @@ from typing import Annotated
 
 import typer
 
-from edgectl.cli.options import BoardOption, JsonOption, TopOption
+from edgectl.cli.options import (
+    BoardOption,
+    CalibrationOption,
+    Int8Option,
+    JsonOption,
+    LabelsOption,
+    LocalShapeOption,
+    MeanOption,
+    NoCacheOption,
+    SeedOption,
+    SoftmaxOption,
+    StdOption,
+    TargetOption,
+    TopOption,
+    WeightsOption,
+    refuse_without_local,
+)
 
 
 def run(
-    image: Annotated[str, typer.Argument(help="A photograph (default: the cat that ships with edgectl).")] = "",
+    what: Annotated[
+        str, typer.Argument(metavar="[PHOTO]", help="A photograph (default: the cat); with --local, the model.")
+    ] = "",
     board: BoardOption = "sim",
-    input: Annotated[str, typer.Option("--input", help="The photograph, as an option.")] = "",
+    input: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="A photograph or .npy file; NAME=FILE for each of several inputs."),
+    ] = None,
+    local: Annotated[bool, typer.Option("--local", help="Compile the model for this machine and run it here.")] = False,
+    target: TargetOption = "",
+    softmax: SoftmaxOption = False,
+    int8: Int8Option = False,
+    output_layer: Annotated[str, typer.Option("--output-layer", help="Give this inner layer's result.")] = "",
+    output: Annotated[str, typer.Option("--output", "-o", help="Keep the result in this .npy file.")] = "",
+    weights: WeightsOption = "auto",
+    calibration: CalibrationOption = "",
+    shape: LocalShapeOption = "",
+    mean: MeanOption = "",
+    std: StdOption = "",
+    labels: LabelsOption = "",
+    seed: SeedOption = 0,
     top: TopOption = 5,
+    no_cache: NoCacheOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Classify a photograph with the model that is deployed.
+    """Classify a photograph: with the model that is deployed, or with a model on this machine's CPU.
 
     \b
     edgectl run cat.jpg
     edgectl run cat.jpg --top 3 --json
+    edgectl run resnet20_cifar10 --local --input cat.jpg --softmax
+    edgectl run my_model --local --input data0=left.npy --input data1=right.npy --output-layer fc1
     """
-    from dataclasses import asdict
+    from edgectl.cli.running import run_live, run_local
+    from edgectl.errors import UsageError
 
-    from edgectl.boards.board import PIXELS, Board
-    from edgectl.cli.report import show_top
-    from edgectl.cli.terminal import banner, milliseconds, output, print_json
-    from edgectl.images import DEFAULT_IMAGE
-    from edgectl.measuring import random_weights_banner
-
-    path = image or input or str(DEFAULT_IMAGE)
-    with Board(board, start=False) as opened:
-        manifest = opened.connection.manifest()
-        prediction = opened.run(path, top)
-    batch = manifest["inputs"][0]["shape"][0]
-    reply = prediction.reply
-    banner(random_weights_banner(manifest))
-    if json:
-        print_json(
-            {
-                "model": manifest["model"]["name"],
-                "image": path,
-                "preprocessing": manifest["preprocessing"],
-                "top": [asdict(score) for score in prediction.top],
-                "latency": {"per_sample_ms": reply.seconds * 1e3 / batch, "vta_ms": reply.vta_seconds * 1e3 / batch},
-                "counters": dict(reply.counters),
-            }
-        )
+    given = list(input or ())
+    compiling = {
+        "target": target, "softmax": softmax, "int8": int8, "output-layer": output_layer, "output": output,
+        "weights": weights, "calibration": calibration, "shape": shape, "mean": mean, "std": std, "labels": labels,
+        "seed": seed, "no-cache": no_cache,
+    }  # fmt: skip
+    if local:
+        if not what:
+            raise UsageError("--local needs a model: edgectl run MODEL --local --input PHOTO.jpg")
+        run_local(what, given, compiling, top, json)
         return
-    show_top(path, prediction.top)
-    console = output()
-    console.print(
-        f"[dim]{manifest['model']['name']}: {milliseconds(reply.seconds * 1e3 / batch)} per sample, of it VTA "
-        f"{milliseconds(reply.vta_seconds * 1e3 / batch)}[/dim]"
-    )
-    if how := manifest["preprocessing"]:
-        where = "normalised on the board: " if manifest["inputs"][0]["dtype"] == PIXELS else ""
-        console.print(
-            f"[dim]input: short side {how['resize']}, crop {how['crop'][0]}x{how['crop'][1]}, {how['channel_order']}, "
-            f"{where}mean {tuple(how['mean'])}, std {tuple(how['std'])}[/dim]"
-        )
+    refuse_without_local(**compiling)
+    if len(given) + bool(what) > 1:
+        raise UsageError(f"one photograph at a time: {', '.join([*filter(None, [what]), *given])} were given")
+    run_live(what or (given[0] if given else ""), board, top, json)

@@ -25,6 +25,7 @@ from edgectl.codegen.vta.collector import Collector, Span
 from edgectl.codegen.vta.dependences import Dependences
 from edgectl.codegen.vta.loops import Region, nests
 from edgectl.codegen.vta.micro_ops import MicroOpTable
+from edgectl.codegen.vta.transfers import in_one_row
 
 MICRO_OPS = "micro_ops"
 
@@ -92,6 +93,7 @@ class Assembler(Collector):
         columns: int,
         stride: int,
     ) -> None:
+        rows, columns, stride = in_one_row(rows, columns, stride)
         store = self._dependences.latest_store(tensor, dram, rows, columns, stride)
         if not self._dependences.knows(Module.LOAD, store):
             self._relay(store)
@@ -185,6 +187,7 @@ class Assembler(Collector):
             self._dependences.access(index, writes=[(Memory.OUT, *span)])
 
     def store(self, tensor: int, sram: int, dram: int, rows: int, columns: int, stride: int) -> None:
+        rows, columns, stride = in_one_row(rows, columns, stride)
         instruction = Store(
             memory=Memory.OUT, sram_base=sram, dram_base=dram, y_size=rows, x_size=columns, x_stride=stride
         )

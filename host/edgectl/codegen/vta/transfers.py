@@ -13,6 +13,13 @@ MAXIMUM_STRIDE = (1 << 16) - 1
 """Strides and sizes are 16-bit fields of LOAD and STORE."""
 
 
+def in_one_row(rows: int, columns: int, stride: int) -> tuple[int, int, int]:
+    """(rows, columns, stride) of the same elements in one row, where no gaps are between rows: each row is a burst."""
+    if stride == columns and rows * columns <= MAXIMUM_STRIDE:
+        return 1, rows * columns, rows * columns
+    return rows, columns, stride
+
+
 def load_blocks(assembler: Collector, tensor: int, sram: int, dram: int, rows: int, columns: int, stride: int) -> None:
     """`rows` of `columns` weight blocks, `stride` blocks apart in DRAM, in transfers that do not hold the bus long."""
     together = max(1, LARGEST_TRANSFER // (columns * assembler.config.element_bytes(Memory.WGT)))

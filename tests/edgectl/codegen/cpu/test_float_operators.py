@@ -20,7 +20,7 @@ from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary, Scalar
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
-from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Transpose
+from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose
 from tests.edgectl.codegen.cpu.support import RUNNABLE, run_operator
 
 EXAMPLES = settings(max_examples=12, deadline=None)
@@ -131,6 +131,8 @@ def test_pools(
         Reshape((15, 28)),
         Transpose((0, 2, 3, 1)),
         Pad((1, 2, 0, 3), -1.5),
+        Slice(1, 2, 5),
+        Slice(3, 1, 12, 3),
     ],
     ids=str,
 )

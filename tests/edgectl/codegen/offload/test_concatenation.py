@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,20 +25,28 @@ SAME = IntegerConvolution(padding=(1, 1, 1, 1), shift=9)
 @st.composite
 def concatenated(draw: st.DrawFn) -> Case:
     """A graph of convolutions, pools and concatenations, nested, of values of either processor, any an output."""
-    net = ModelBuilder(draw(SEEDS), draw(st.sampled_from(CONFIGS)))
+    net = ModelBuilder(draw(SEEDS), draw(st.sampled_from(CONFIGS)), draw(st.integers(1, 2)))
     size = (draw(st.integers(2, 6)), draw(st.integers(2, 6)))
     block = net.config.block
     values = [net.input(block * draw(st.integers(1, 2)), *size)]
     values.append(net.convolution(SAME, values[0], block, (3, 3)))
     for _ in range(draw(st.integers(2, 6))):
-        kind = draw(st.sampled_from(["convolution", "pool", "concatenate", "concatenate", "input"]))
+        kinds = ["convolution", "pool", "concatenate", "concatenate", "input", "depthwise", "add"]
+        kind = draw(st.sampled_from(kinds))
         x = draw(st.sampled_from(values))
         if kind == "convolution":
-            values.append(net.convolution(SAME, x, block * draw(st.integers(1, 3)), (3, 3)))
+            channels = draw(st.sampled_from([block, 2 * block, 3 * block, 5, block + 1, 2 * block + 7]))
+            values.append(net.convolution(SAME, x, channels, (3, 3)))
         elif kind == "pool":
             values.append(net.add(MaxPool((3, 3), (1, 1), (1, 1, 1, 1)), x))
         elif kind == "input":
-            values.append(net.input(block, *size))
+            values.append(net.input(draw(st.sampled_from([block, 3, block + 2])), *size))
+        elif kind == "depthwise":
+            operator = replace(SAME, groups=net.shape(x)[1], shift=6)
+            values.append(net.convolution(operator, x, net.shape(x)[1], (3, 3)))
+        elif kind == "add":
+            y = draw(st.sampled_from(net.alike(x, values)))
+            values.append(net.convolution(SAME, x, net.shape(x)[1], (3, 3), residual=y))
         else:
             parts = draw(st.lists(st.sampled_from(values), min_size=1, max_size=4))
             if draw(st.booleans()):
@@ -130,9 +140,42 @@ def test_a_part_of_the_cpu_is_copied_too() -> None:
     assert layers(parts) == [("n0", "n1.packed", 16), ("n1", "n1.packed", 0)]
 
 
-def unaligned(net: ModelBuilder) -> str:
+SPREAD = [("n0", "n3.packed.parts", 0), ("n1", "n3.packed.parts", 32), ("n2", "n3.packed.parts", 48)]
+"""Parts of 20, 7 and 33 channels, each from a block of its own on."""
+
+
+def spread(net: ModelBuilder) -> str:
     x = net.input(16, 5, 5)
-    return net.add(Concatenate(), net.convolution(SAME, x, 20, (3, 3)), net.convolution(SAME, x, 16, (3, 3)))
+    return net.add(Concatenate(), *(net.convolution(SAME, x, channels, (3, 3)) for channels in (20, 7, 33)))
+
+
+def test_parts_that_do_not_fill_their_blocks_are_read_as_they_lie() -> None:
+    """By convolutions, whose weights skip the gaps: nothing is copied."""
+    net = ModelBuilder(0, DEFAULT_CONFIG)
+    whole = spread(net)
+    y, z = net.convolution(SAME, whole, 24, (3, 3)), net.convolution(SAME, whole, 5, (3, 3))
+    parts = check(net.model(net.add(Concatenate(), y, z)), net.values, net.config, interleavings=[0])
+    assert layers(parts)[:5] == [*SPREAD, ("n4", "n6.packed.parts", 0), ("n5", "n6.packed.parts", 32)]
+    assert layers(parts)[5:] == [("n6", "n6.packed", 0)]
+
+
+def test_what_cannot_skip_gaps_reads_a_copy_without_them() -> None:
+    """A pool has no weights; a convolution of the same value still reads it as it lies."""
+    net = ModelBuilder(0, DEFAULT_CONFIG)
+    whole = spread(net)
+    pooled = net.add(MaxPool((3, 3), (1, 1), (1, 1, 1, 1)), whole)
+    parts = check(net.model(net.convolution(SAME, whole, 60, (3, 3), residual=pooled)), net.values, net.config)
+    assert layers(parts)[:4] == [*SPREAD, ("n3", "n3.packed", 0)]
+    (step,) = (step for step in parts.steps if isinstance(step, AcceleratorStep))
+    assert [layer.x.name for layer in step.layers[4:]] == ["n3.packed", "n3.packed.parts"]
+
+
+def test_a_part_may_be_such_a_concatenation() -> None:
+    net = ModelBuilder(0, DEFAULT_CONFIG)
+    whole = spread(net)
+    outer = net.add(Concatenate(), whole, net.convolution(SAME, net.add(Requantize(1), "x0"), 9, (3, 3)))
+    parts = check(net.model(net.convolution(SAME, outer, 8, (3, 3))), net.values, net.config)
+    assert set(layers(parts)) >= {*SPREAD, ("n3", "n6.packed.parts", 0), ("n5", "n6.packed.parts", 64)}
 
 
 def rows(net: ModelBuilder) -> str:
@@ -152,7 +195,6 @@ def wide(net: ModelBuilder) -> str:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (unaligned, "a part of 20 channels does not fill blocks of 16"),
         (rows, "it is not along the channels"),
         (all_on_cpu, ON_CPU),
         (wide, "it works on int32"),

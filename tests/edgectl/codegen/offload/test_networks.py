@@ -32,7 +32,6 @@ REASONS = [
     "^its int32 input has other readers$",
     "^its int32 input comes from the CPU$",
     "^its parts come from the CPU$",
-    r"^a part of \d+ channels does not fill blocks of \d+$",
     "^its shift is 31, the hardware does -15 to 30$",
     "^on this board a program is one layer, a concatenation several$",
 ]

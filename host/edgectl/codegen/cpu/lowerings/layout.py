@@ -19,7 +19,7 @@ from edgectl.codegen.cpu.lowering import (
     padded,
 )
 from edgectl.operators.layout import Pack, Unpack
-from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Transpose
+from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose
 
 
 def _reshape(call: Call, x: Reader) -> Reader:
@@ -65,6 +65,12 @@ def _concatenate(call: Call, *parts: Reader) -> Reader:
         return value
 
     return read
+
+
+def _slice(call: Call, x: Reader) -> Reader:
+    assert isinstance(call.operator, Slice)
+    axis, start, step = call.operator.axis, call.operator.start, call.operator.step
+    return lambda *indices: x(*indices[:axis], indices[axis] * step + start, *indices[axis + 1 :])
 
 
 def _pad(call: Call, x: Reader) -> Reader:
@@ -125,6 +131,7 @@ LOWERINGS = {
     Reshape: _injective(_reshape),
     Transpose: _injective(_transpose),
     Concatenate: _injective(_concatenate),
+    Slice: _injective(_slice),
     Pad: _injective(_pad),
     Pack: _injective(_pack),
     Unpack: _injective(_unpack),

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from edge_agent.errors import BusyError, HardwareError
-from edge_agent.hardware.dma import DmaMemory, RegionMemory, open_dma_memory
+from edge_agent.hardware.dma import DmaMemory, RegionMemory
+from edge_agent.hardware.dma_kinds import open_dma_memory
 from edge_agent.hardware.system import System
 from tests.edge_agent.hardware.systems import add_device, add_udmabuf
 

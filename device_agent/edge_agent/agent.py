@@ -229,6 +229,7 @@ class Agent:
             with self._activity.working():  # the idle time begins now
                 pass
             while not self._stop.wait(0.2):
+                self._fpga.recover()
                 if options.idle_timeout is not None and self._activity.idle_seconds > options.idle_timeout:
                     logger.info("no call for %g s: ending", options.idle_timeout)
                     break

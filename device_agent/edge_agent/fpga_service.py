@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any
 
 from edge_agent.boards import BoardProfile
@@ -21,6 +22,8 @@ from edge_agent.uploads import Uploads
 logger = logging.getLogger(__name__)
 
 _NAME_LENGTH = 200
+RECOVERY_SECONDS = 60.0
+"""Between two attempts to bring a degraded accelerator back."""
 
 
 class FpgaService:
@@ -36,6 +39,7 @@ class FpgaService:
         self._accelerator = accelerator
         self._uploads = None if flasher is None else Uploads(flasher.shelf)
         self._flashing = threading.Lock()
+        self._not_before = 0.0
 
     @property
     def uploads(self) -> Uploads:
@@ -50,6 +54,24 @@ class FpgaService:
         if self._flasher is not None:
             flasher = self._flasher
             self._service.exclusively(lambda: flasher.restore(self._test))
+
+    def recover(self) -> None:
+        """Called now and then: an accelerator that no reset brings back is programmed again, at most once a minute."""
+        now = time.monotonic()
+        if self._flasher is None or not self._accelerator.condition() or now < self._not_before:
+            return
+        flasher = self._flasher
+        if not self._flashing.acquire(blocking=False):
+            return
+        try:
+            self._not_before = now + RECOVERY_SECONDS
+            logger.warning("programming the FPGA again: %s", self._accelerator.condition())
+            if self._service.exclusively(lambda: flasher.again(self._test)) and not flasher.problem:
+                self._service.reprogrammed()
+        except AgentError as error:
+            logger.error("the FPGA could not be programmed again: %s", error)
+        finally:
+            self._flashing.release()
 
     def status(self) -> dict[str, Any] | None:
         """None where the board has no FPGA."""

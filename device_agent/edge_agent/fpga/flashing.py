@@ -126,6 +126,14 @@ class Flasher:
             return
         self._bring_back(record, test)
 
+    def again(self, test: Test) -> bool:
+        """Program what the FPGA holds once more, as only that brings a degraded accelerator back; whether there was
+        something to program. `problem` tells where it fails."""
+        if self._record.current is None:
+            return False
+        self._bring_back(self._record, test)
+        return True
+
     def sweep(self, uploads: bool = False) -> None:
         """Remove what no longer is needed."""
         try:

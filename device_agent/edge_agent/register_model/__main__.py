@@ -62,8 +62,9 @@ class Model:
         root = directory / ROOT
         shutil.rmtree(root, ignore_errors=True)  # of a model that was killed
         self._tree: Tree = make_tree(root, board.hardware)
-        self._manager = ModelledManager(self._tree.fpga_manager, root / "lib" / "firmware", board.fpga)
         self._quirks = Quirks()
+        firmware = root / "lib" / "firmware"
+        self._manager = ModelledManager(self._tree.fpga_manager, firmware, board.fpga, lambda: self._watcher.restart())
         self._core = ModelCore(Machine(self._tree.memory, board.vta, board.features), self._read_quirks)
         self._watcher = Watcher(self._tree, self._core)
 
@@ -83,7 +84,7 @@ class Model:
                 if now - looked > _LOOK_SECONDS:
                     looked = now
                     self._read_quirks()
-                    self._program()
+                    self._manager.step()
                     driven = now if self._is_driven() else driven
                     if now - driven > self._orphan_seconds:
                         logger.info("nobody has driven it for %g s: ending", self._orphan_seconds)
@@ -98,11 +99,6 @@ class Model:
         except AgentError as error:
             logger.error("%s", error)
         return self._quirks
-
-    def _program(self) -> None:
-        """What the kernel and the FPGA do when the name of a bitstream is written to the fpga_manager."""
-        if self._manager.step():
-            self._watcher.restart()
 
     def _is_driven(self) -> bool:
         """Whether an agent holds the lock that its driver took."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from edge_agent.boards import Fpga
@@ -22,25 +23,30 @@ _IDCODE_MASK = 0x0FFFFFFF
 class ModelledManager:
     """The manager whose files are in `folder`; images are looked for in `firmware`."""
 
-    def __init__(self, folder: Path, firmware: Path, fpga: Fpga | None) -> None:
+    def __init__(
+        self, folder: Path, firmware: Path, fpga: Fpga | None, programmed: Callable[[], None] = lambda: None
+    ) -> None:
+        """`programmed` is called when the FPGA has taken an image, before anybody is told."""
+        self._programmed = programmed
         self._folder = folder
         self._images = firmware
         self._fpga = fpga
         self.loaded = ""
         """SHA-256 of the image that the FPGA holds, "" before the first one."""
 
-    def step(self) -> bool:
-        """Look once whether an image's name has been written; whether the FPGA has been programmed since."""
+    def step(self) -> None:
+        """Look once whether an image's name has been written, and program it."""
         request = self._folder / "firmware"
         name = request.read_text().strip()
         if not name:
-            return False
+            return
         state = self._program(name)
+        if state == OPERATING:
+            self._programmed()
         self._say(state)
         # Only now, so that whoever has written the name sees when it was taken.
         request.write_text("")
         logger.info("image %s: %s", name, state)
-        return state == OPERATING
 
     def _program(self, name: str) -> str:
         self._say("firmware request")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.devices.zynq_model import FOLDER
-from edge_agent.register_model.files import QUIRKS
+from edge_agent.register_model.files import QUIRKS, ROOT
 from edge_agent.register_model.quirks import Quirks
 from edgectl.boards.board import Board
 from edgectl.building import build
@@ -56,6 +56,13 @@ def test_a_board_from_its_first_flash_to_a_bad_one(
     built = build(NETWORKS["residual"](), MODEL)
     with Board(MODEL, start=False) as board:
         board.deploy(built)
+
+    # A deploy to an FPGA that is not programmed is refused before anything is sent.
+    state = modelled.directory / "state" / FOLDER / ROOT / "sys" / "class" / "fpga_manager" / "fpga0" / "state"
+    state.write_text("power off\n")
+    with Board(MODEL, start=False) as board, pytest.raises(IncompatibleError, match="state of the FPGA is power off"):
+        board.deploy(built)
+    state.write_text("operating\n")
 
     # Another one, with the model live on top of it.
     assert main(["flash", MODEL, "--bitstream", files[1], "--json"]) == 0

@@ -17,7 +17,20 @@ from edgectl import errors
 from edgectl.cli import application
 from tests.edgectl.cli.conftest import Edgectl, in_process_of_its_own, spawn
 
-VERBS = ["bench", "boards", "compile", "deploy", "evaluate", "inspect", "models", "report", "run", "status", "stop"]
+VERBS = [
+    "bench",
+    "boards",
+    "compile",
+    "deploy",
+    "evaluate",
+    "flash",
+    "inspect",
+    "models",
+    "report",
+    "run",
+    "status",
+    "stop",
+]
 
 
 def test_verbs_are_the_files_of_their_folder() -> None:

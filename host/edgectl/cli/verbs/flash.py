@@ -20,7 +20,7 @@ def flash(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, and touch nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Program a board's FPGA with VTA, test it, and go back if it fails.
+    """Program a board's FPGA with VTA, and test it.
 
     \b
     edgectl flash 192.168.2.99:9091

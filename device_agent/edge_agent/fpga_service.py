@@ -56,16 +56,17 @@ class FpgaService:
             self._service.exclusively(lambda: flasher.restore(self._test))
 
     def recover(self) -> None:
-        """Called now and then: an accelerator that no reset brings back is programmed again, at most once a minute."""
-        now = time.monotonic()
-        if self._flasher is None or not self._accelerator.condition() or now < self._not_before:
+        """Called now and then: an accelerator that no reset brings back, or whose FPGA could not be programmed, is
+        programmed again, at most once a minute."""
+        flasher, now = self._flasher, time.monotonic()
+        if flasher is None or now < self._not_before:
             return
-        flasher = self._flasher
-        if not self._flashing.acquire(blocking=False):
+        reason = self._accelerator.condition() or flasher.problem
+        if not reason or not self._flashing.acquire(blocking=False):
             return
         try:
             self._not_before = now + RECOVERY_SECONDS
-            logger.warning("programming the FPGA again: %s", self._accelerator.condition())
+            logger.warning("programming the FPGA again: %s", reason)
             if self._service.exclusively(lambda: flasher.again(self._test)) and not flasher.problem:
                 self._service.reprogrammed()
         except AgentError as error:

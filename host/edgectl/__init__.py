@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgectl.building import build_integer as build_integer
     from edgectl.deploying import deploy as deploy
     from edgectl.evaluating import evaluate as evaluate
+    from edgectl.flashing import flash as flash
     from edgectl.graph import Model as Model
     from edgectl.loading import load as load
     from edgectl.local import LocalModel as LocalModel
@@ -41,6 +42,7 @@ _PLACES = {
     "compile_local": ("edgectl.local", "compile_local"),
     "deploy": ("edgectl.deploying", "deploy"),
     "evaluate": ("edgectl.evaluating", "evaluate"),
+    "flash": ("edgectl.flashing", "flash"),
     "load": ("edgectl.loading", "load"),
     "measure_agreement": ("edgectl.accuracy", "measure_agreement"),
     "quantize": ("edgectl.quantization.quantizer", "quantize"),

@@ -168,6 +168,19 @@ def test_a_degraded_accelerator_is_programmed_again(bench: Bench) -> None:
     assert len(bench.kernel.programmed) == 2, "not more than once a minute"
 
 
+def test_what_could_not_be_programmed_at_start_is_tried_again(bench: Bench) -> None:
+    """A helper that starts later than the agent."""
+    bench.flash(0)
+    bench.kernel.restart()
+    folder = bench.kernel.folder
+    folder.rename(folder.with_name("hidden"))
+    bench.fpga.restore()
+    assert "could not be brought back: the kernel has no FPGA manager" in bench.flasher.problem
+    folder.with_name("hidden").rename(folder)
+    bench.fpga.recover()
+    assert bench.flasher.problem == "" and len(bench.kernel.programmed) == 2
+
+
 def test_boards_without_an_fpga(bench: Bench) -> None:
     none = FpgaService(profile("sim"), None, bench.board.service, bench.board.accelerator)
     none.restore()

@@ -69,7 +69,7 @@ def test_unknown_model(edgectl: Edgectl, verb: str) -> None:
         ("deploy {demo} --input /nowhere.jpg", 2, "there is no image /nowhere.jpg"),
         ("deploy nowhere/net", 1, "cannot read nowhere/net-symbol.json"),
         ("deploy nowhere.bundle", 2, "cannot read bundle 'nowhere.bundle'"),
-        ("deploy {demo} --board nowhere", 2, "there is no board 'nowhere'; kinds of board are pynq, pynq-model, sim"),
+        ("deploy {demo} --board nowhere", 2, "there is no board 'nowhere'; kinds of board are de10nano, "),
         ("deploy {demo} --board pynq", 2, "edgectl compile MODEL --board pynq"),
         ("deploy {demo} --board localhost:99999", 2, "'localhost:99999' is not HOST:PORT"),
         ("deploy {demo} --board 127.0.0.1:1", 3, "no agent answers at 127.0.0.1:1: Connection refused"),

@@ -18,9 +18,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(scope="session", autouse=True)
 def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keeps tests away from the simulated boards, the key and the mirror of whoever runs them."""
+    """Keeps tests away from the boards, the keys, the mirror and the network of whoever runs them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGECTL_STATE", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("EDGECTL_INVENTORY", str(tmp_path_factory.mktemp("inventory") / "boards.toml"))
+        patch.setattr("edgectl.boards.discovery.browse", lambda seconds: [])
         patch.delenv("EDGECTL_KEY", raising=False)
         patch.delenv("EDGECTL_MIRROR", raising=False)
         yield

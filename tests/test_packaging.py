@@ -85,7 +85,7 @@ def test_the_agent_needs_numpy_and_the_metrics_library_alone(metadata: Message) 
 
 
 def test_extras_and_licenses_are_declared(metadata: Message) -> None:
-    assert set(metadata.get_all("Provides-Extra", [])) == {"host", "mxnet", "onnx", "test", "torch"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"announce", "host", "mxnet", "onnx", "test", "torch"}
     assert metadata["License-Expression"] == "Apache-2.0"
     assert set(metadata.get_all("License-File", [])) == {"LICENSE", "NOTICE"}
 

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from typing import Any
 
 from edge_agent import boards
 from edge_agent.activity import Activity
+from edge_agent.announce import Announcement, Announcer
 from edge_agent.devices import open_accelerator, system_of
 from edge_agent.errors import AgentError, BusyError
 from edge_agent.fpga.flashing import Flasher
@@ -27,7 +29,9 @@ from edge_agent.fpga.helper import HelperProgrammer
 from edge_agent.fpga.programmer import DirectProgrammer
 from edge_agent.fpga_service import FpgaService
 from edge_agent.http.server import Server as HttpServer
+from edge_agent.identity import identity
 from edge_agent.image import describe_image
+from edge_agent.lease import Leases
 from edge_agent.metrics import Metrics
 from edge_agent.rpc.server import Server as RpcServer
 from edge_agent.rpc.session import Endpoint, Limits
@@ -47,6 +51,7 @@ _DRAIN_SECONDS = 2.0
 DEFAULT_RPC_PORT = 9091
 DEFAULT_HTTP_PORT = 9092
 MAXIMUM_PORT = 65535
+MINIMUM_TOKEN_CHARACTERS = 16
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -84,6 +89,17 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="SOCKET",
         help="program the FPGA through edge-fpga, which listens there (default: this process does, as root)",
     )
+    parser.add_argument(
+        "--name",
+        type=_name,
+        default=socket.gethostname()[:63],
+        help="this board's name for people (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--announce",
+        action=argparse.BooleanOptionalAction,
+        help="say on the network that this agent is here (default: unless it listens on this machine only)",
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
     return parser.parse_args(arguments)
 
@@ -92,6 +108,12 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) > MAXIMUM_PORT:
         raise argparse.ArgumentTypeError(f"'{text}' is not a port: 0 to {MAXIMUM_PORT}")
     return int(text)
+
+
+def _name(text: str) -> str:
+    if not 0 < len(text.encode()) < 64 or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text[:64]!r} is not a name of 1 to 63 printable bytes")
+    return text
 
 
 def _seconds(text: str) -> float:
@@ -119,8 +141,10 @@ class Agent:
         self._stop = threading.Event()
         self._profile = boards.profile(options.board)
         self._key = _key(options)
+        self._leases = Leases()
         self._lock = _StateLock(options.state_dir)
         try:
+            self._identity = identity(options.state_dir)
             # What an agent that was killed left there.
             shutil.rmtree(options.state_dir / "sessions", ignore_errors=True)
             kernels = options.state_dir / "kernels"
@@ -152,6 +176,8 @@ class Agent:
                 self._shut_down,
                 limits,
                 self._activity.working,
+                self._leases,
+                self._key,
                 self._fpga,
             )
             self._rpc = RpcServer((options.host, options.port), [self._key], endpoint, self._metrics)
@@ -161,6 +187,7 @@ class Agent:
                 self._accelerator.close()
             self._lock.release()
             raise
+        self._announcer = self._make_announcer()
         self._registration = None
         if options.tracker:
             host = None if options.host in ("0.0.0.0", "::") else options.host
@@ -173,6 +200,38 @@ class Agent:
         helper: Path | None = self._options.fpga_helper
         programmer = HelperProgrammer(helper) if helper else DirectProgrammer(self._system, self._profile)
         return Flasher(self._profile, self._options.state_dir, self._system, programmer)
+
+    def _make_announcer(self) -> Announcer | None:
+        """None where it is not wanted, or not asked for and not possible."""
+        options = self._options
+        outside = not _is_loopback(options.host)
+        if not (outside if options.announce is None else options.announce):
+            return None
+        try:
+            return Announcer(self._announcement, options.host, self._rpc.port)
+        except AgentError as error:
+            if options.announce:
+                self._rpc.close()
+                self._http.close()
+                self._lock.release()
+                raise
+            logger.warning("%s", error)
+            return None
+
+    def _announcement(self) -> Announcement:
+        status = self.status()
+        live, bitstream = status["live"], (status["fpga"] or {}).get("bitstream")
+        return Announcement(
+            self._identity,
+            self._options.name,
+            self._options.board,
+            self._profile.config,
+            bitstream["id"] if bitstream else "",
+            live["model"] if live else "",
+            VERSION,
+            self._http.port,
+            not _is_loopback(self._options.host),
+        )
 
     def _shut_down(self) -> None:
         if not self._profile.simulated or not _is_loopback(self._options.host):
@@ -187,6 +246,8 @@ class Agent:
     def status(self) -> dict[str, Any]:
         """The agent as `/status` and `edge.status` give it."""
         return {
+            "id": self._identity,
+            "name": self._options.name,
             "board": self._options.board,
             "description": self._profile.description,
             "config": self._profile.config,
@@ -200,6 +261,7 @@ class Agent:
             "sessions": self._rpc.sessions,
             "image": describe_image(self._system),
             "fpga": self._fpga.status(),
+            "lease": self._leases.status(),
             **self._service.status(),
         }
 
@@ -213,6 +275,8 @@ class Agent:
             self._http.start()
             if self._registration is not None:
                 self._registration.start()
+            if self._announcer is not None:
+                self._announcer.start()
             logger.info(
                 "board %s: RPC on %s:%d, HTTP on http://%s:%d/",
                 options.board,
@@ -244,6 +308,8 @@ class Agent:
             state = AgentState.read(options.state_file)
             if state is not None and (state.pid, state.start_ticks) == this_process():
                 options.state_file.unlink(missing_ok=True)
+        if self._announcer is not None:
+            self._announcer.close()
         if self._registration is not None:
             self._registration.close()
         self._rpc.close()
@@ -294,6 +360,12 @@ def _key(options: argparse.Namespace) -> str:
         key = options.key if options.key is not None else f"{options.board}:{secrets.token_hex(16)}"
     if not key or len(key) > 200 or not key.isprintable() or " " in key:
         raise AgentError("an RPC key has 1 to 200 printable characters without spaces: TYPE:TOKEN")
+    if not _is_loopback(options.host) and len(key.partition(":")[2]) < MINIMUM_TOKEN_CHARACTERS:
+        raise AgentError(
+            f"an agent that listens on {options.host}, not only on this machine, needs a key TYPE:TOKEN with a token "
+            f"of at least {MINIMUM_TOKEN_CHARACTERS} characters; leave --key and --key-file out for a fresh one, or "
+            "listen on 127.0.0.1 and connect through SSH"
+        )
     return key
 
 

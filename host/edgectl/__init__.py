@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgectl.building import Build as Build
     from edgectl.building import build as build
     from edgectl.building import build_integer as build_integer
+    from edgectl.converting import convert as convert
     from edgectl.deploying import deploy as deploy
     from edgectl.evaluating import evaluate as evaluate
     from edgectl.flashing import flash as flash
@@ -39,6 +40,7 @@ _PLACES = {
     "LocalModel": ("edgectl.local", "LocalModel"),
     "build": ("edgectl.building", "build"),
     "build_integer": ("edgectl.building", "build_integer"),
+    "convert": ("edgectl.converting", "convert"),
     "compile_local": ("edgectl.local", "compile_local"),
     "deploy": ("edgectl.deploying", "deploy"),
     "evaluate": ("edgectl.evaluating", "evaluate"),

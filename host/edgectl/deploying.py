@@ -33,6 +33,7 @@ def deploy(
     cache: BuildCache | None = None,
     data: Data | None = None,
     min_agreement: float | None = None,
+    wait: float | None = None,
 ) -> Measurement:
     """Compile `source` for `board` (with a `cache`, unless that was done before), upload, activate, self-test, and
     measure on `image` (see `measure` for None).
@@ -41,7 +42,8 @@ def deploy(
     (0..1) are float's. Of a bundle, what is recorded counts.
 
     `source` may be the name of a model, or the path of a bundle, which is taken as it is. A simulated board is started
-    if it does not run, and ended again if anything fails. Raises EdgectlErrors.
+    if it does not run, and ended again if anything fails. From the upload on, the board is leased; see `Board.leased`
+    for `wait`. Raises EdgectlErrors.
     """
     stages = stages or Stages()
     choice = choose(board)
@@ -58,6 +60,7 @@ def deploy(
             with stages.stage("connect"):
                 opened = stack.enter_context(Board(board))
             bundle, prepared = _bundle(source, opened.profile, image, stages, cache, data, min_agreement)
+        stack.enter_context(opened.leased("deploy", wait, stages.remark))
         with stages.stage("upload"):
             digest = opened.upload(bundle, stages.progress)
         with stages.stage("activate and self-test"):

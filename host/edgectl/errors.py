@@ -27,6 +27,10 @@ class IncompatibleError(EdgectlError):
     exit_code = 4
 
 
+class AuthenticationError(IncompatibleError):
+    """A board refuses to log somebody in."""
+
+
 class VerificationError(EdgectlError):
     """A result differs from what it must equal (self-test, digest, equivalence)."""
 

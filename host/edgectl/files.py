@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import platformdirs
 
-from edgectl.errors import EdgectlError
+from edgectl.errors import BusyError, EdgectlError
 
 ZIP_MAGIC = b"PK\x03\x04"
+_POLL_SECONDS = 0.02
 
 
 def is_archive(path: str | os.PathLike[str]) -> bool:
@@ -30,6 +33,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("EDGECTL_CACHE") or platformdirs.user_cache_dir("edgectl")).expanduser()
 
 
+def state_directory() -> Path:
+    """Where the controller keeps state: $EDGECTL_STATE, or the user's state directory."""
+    if chosen := os.environ.get("EDGECTL_STATE"):
+        return Path(chosen).expanduser()
+    return platformdirs.user_state_path("edgectl")
+
+
 def _umask() -> int:
     """The process's file mode mask, which can only be read by setting it."""
     mask = os.umask(0o077)
@@ -38,10 +48,11 @@ def _umask() -> int:
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_file(path: str | os.PathLike[str], mode: int = 0o666) -> Iterator[BinaryIO]:
     """A binary file that takes the name `path` when the block ends, and leaves nothing behind when it raises.
 
-    Creates missing folders. Raises EdgectlError, naming the file, where the disk is full or the folder unwritable.
+    Creates missing folders. `mode` are the file's permissions, less the process's mask. Raises EdgectlError, naming the
+    file, where the disk is full or the folder unwritable.
     """
     target = Path(path)
     temporary: str | None = None
@@ -52,7 +63,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, mode & ~_umask())
         os.replace(temporary, target)
         temporary = None
     except OSError as error:
@@ -63,3 +74,26 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, seconds: float, busy: str) -> Iterator[None]:
+    """One process at a time is inside the block, by a lock on the file `path`, which goes with its holder.
+
+    Raises BusyError with the message `busy` after so many seconds, OSError where the file cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise BusyError(busy) from None
+                time.sleep(_POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)

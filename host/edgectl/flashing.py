@@ -72,8 +72,9 @@ def flash(
     dry_run: bool = False,
     stages: Stages | None = None,
     store: BitstreamStore | None = None,
+    wait: float | None = None,
 ) -> FlashReport:
-    """Program the FPGA of a board: see `candidate` for `bitstream`, `config` and `isa`.
+    """Program the FPGA of a board: see `candidate` for `bitstream`, `config` and `isa`, `Board.leased` for `wait`.
 
     Nothing is touched before every check has passed; with `dry_run` nothing is touched at all. Raises IncompatibleError
     with all that does not fit, VerificationError where the self-test fails: the message says what the FPGA holds then;
@@ -102,6 +103,7 @@ def flash(
             require(checks)
         if dry_run:
             return FlashReport(board, kind.name, found, checks, True, timings=stages.seconds)
+        stack.enter_context(opened.leased("flash", wait, stages.remark))
         with stages.stage("upload"):
             sha256 = opened.connection.upload(found.data, stages.progress, family="edge.flash")
         with stages.stage("program and self-test"):

@@ -41,6 +41,12 @@ class Preprocessing:
     std: tuple[float, ...]
     channel_order: str = "RGB"
 
+    def for_size(self, height: int, width: int) -> Preprocessing:
+        """The same for a model of images of another size: what is resized scales along with the crop."""
+        if (height, width) == self.crop:
+            return self
+        return replace(self, resize=round(self.resize * min(height, width) / min(self.crop)), crop=(height, width))
+
 
 @dataclass(frozen=True)
 class Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from edgectl.frontends.torch_factory import call_factory, is_factory
 from edgectl.frontends.torch_state import load_weights
 from edgectl.graph import Model, Preprocessing
 from edgectl.interchange.mxnet import CheckpointPaths
+from edgectl.interchange.sidecar import read_sidecar, sidecar_path
+from edgectl.interchange.torch_writer import LABELS_NAME, SHAPES_NAME, preprocessing_in
 from edgectl.weights import CHOICES, WeightsReport, WeightsStore, random_model, resolve_weights
 
 PROGRAMS: dict[str, Callable[[str, Shapes | None], Model]] = {".pt2": from_program_file, ".onnx": from_onnx_file}
@@ -64,6 +67,14 @@ def load(
     return model, report
 
 
+def _described(model: Model, preprocessing: Preprocessing | None, labels: Sequence[str]) -> Model:
+    """`model` with what is told beside it; preprocessing of images of another size scales along."""
+    shapes = [kind.shape for kind in model.inputs.values() if len(kind.shape) == 4]
+    if preprocessing is not None and len(shapes) == 1 and shapes[0][1] == len(preprocessing.mean):
+        model = replace(model, preprocessing=preprocessing.for_size(*shapes[0][2:]))
+    return replace(model, labels=tuple(labels))
+
+
 def _is_path(name: str) -> bool:
     looks = os.sep in name or "/" in name or name.endswith((".json", ".params"))
     return looks or CheckpointPaths.of(name).symbol.exists()
@@ -96,32 +107,51 @@ def _from_file(
     return model, WeightsReport("checkpoint", name)
 
 
+def network_of(factory: str, seed: int = 0) -> Any:
+    """The torch.nn.Module that package.module:factory gives; weights that it draws are the same for the same `seed`.
+
+    Raises ModelError, UsageError.
+    """
+    torch = import_torch()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = call_factory(factory)
+    if not is_torch(network):
+        raise ModelError(f"{factory} gives a {type(network).__name__}; it must give a torch.nn.Module")
+    return network
+
+
 def _from_factory(name: str, weights: str, input_shapes: Shapes | None, seed: int) -> tuple[Model, WeightsReport]:
     if weights == "pretrained":
         raise UsageError(f"--weights pretrained is for zoo names; {name} makes its own: leave --weights out")
-    torch = import_torch()
-    # Weights that it draws are the same each time.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = call_factory(name)
-    if not is_torch(network):
-        raise ModelError(f"{name} gives a {type(network).__name__}; it must give a torch.nn.Module")
-    return _from_module(network, weights, input_shapes, seed, name)
+    return _from_module(network_of(name, seed), weights, input_shapes, seed, name)
 
 
 def _from_module(
     module: Any, weights: str, input_shapes: Shapes | None, seed: int, name: str = ""
 ) -> tuple[Model, WeightsReport]:
+    preprocessing, labels, own_shapes = _told_by_code(module)
+    shapes = input_shapes or own_shapes
     if weights not in CHOICES:
         if not Path(weights).is_file():
             raise UsageError(f"--weights {weights}: no such file, and not one of {', '.join(CHOICES)}")
         load_weights(module, weights, import_torch())
-        return from_module(module, input_shapes, _title(name)), WeightsReport("file", weights)
+        model = _described(from_module(module, shapes, _title(name)), preprocessing, labels)
+        return model, WeightsReport("file", weights)
     _require_own(weights, "a module")
-    model = from_module(module, input_shapes, _title(name))
+    model = _described(from_module(module, shapes, _title(name)), preprocessing, labels)
     if weights == "random":
         return random_model(model, seed, "--weights random was asked for")
     return model, WeightsReport("module", name or model.name)
+
+
+def _told_by_code(module: Any) -> tuple[Preprocessing | None, tuple[str, ...], Shapes | None]:
+    """(preprocessing, labels, shapes of inputs) from the constants of the file that defines a module's class, where
+    `convert` wrote it or it has the same ones."""
+    values = vars(sys.modules.get(type(module).__module__, object))
+    labels, shapes = values.get(LABELS_NAME), values.get(SHAPES_NAME)
+    names = labels if isinstance(labels, tuple) and all(isinstance(label, str) for label in labels) else ()
+    return preprocessing_in(values), names, shapes if isinstance(shapes, dict) else None
 
 
 def _title(factory: str) -> str:
@@ -134,14 +164,17 @@ def _from_checkpoint(
 ) -> tuple[Model, WeightsReport]:
     if weights == "pretrained":
         raise UsageError(f"--weights pretrained is for zoo names; {name} is a checkpoint: leave --weights out")
+    preprocessing, labels, own_shapes = read_sidecar(sidecar_path(name))
+    shapes = input_shapes or own_shapes or None
     if weights in CHOICES:
-        model = from_checkpoint(name, None, epoch, input_shapes)
+        model = _described(from_checkpoint(name, None, epoch, shapes), preprocessing, labels)
         if weights == "random":
             return random_model(model, seed, "--weights random was asked for")
         return model, WeightsReport("checkpoint", str(CheckpointPaths.of(name, epoch).parameters))
     if not Path(weights).is_file():
         raise UsageError(f"--weights {weights}: no such file, and not one of {', '.join(CHOICES)}")
-    return from_checkpoint(name, weights, epoch, input_shapes), WeightsReport("file", weights)
+    model = _described(from_checkpoint(name, weights, epoch, shapes), preprocessing, labels)
+    return model, WeightsReport("file", weights)
 
 
 def _from_block(block: Any, weights: str, input_shapes: Shapes | None, seed: int) -> tuple[Model, WeightsReport]:

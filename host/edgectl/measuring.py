@@ -130,7 +130,7 @@ def measure(
         nbytes=live["bytes"],
         board=board.choice.simulated.profile
         if isinstance(board.choice, SimulatedChoice)
-        else str(board.choice.address),
+        else str(board.connection.address),
         profile=board.profile,
         simulated=board.simulated,
         metrics_url=board.metrics_url,

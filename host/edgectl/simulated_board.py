@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
@@ -14,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-import platformdirs
-
 from edge_agent.state_file import AgentState
 from edgectl.boards.client import Address, Connection
 from edgectl.errors import BusyError, DeadlineError, EdgectlError, UnreachableError
+from edgectl.files import exclusive, state_directory
 from edgectl.interrupts import interrupts_deferred
 
 IDLE_SECONDS = 1800.0
@@ -27,13 +25,6 @@ STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.02
 _AGENT_EXIT_BUSY = 6
 _LOG_LINES = 15
-
-
-def state_directory() -> Path:
-    """Where the controller keeps state: $EDGECTL_STATE, or the user's state directory."""
-    if chosen := os.environ.get("EDGECTL_STATE"):
-        return Path(chosen).expanduser()
-    return platformdirs.user_state_path("edgectl")
 
 
 @dataclass(frozen=True)
@@ -187,30 +178,16 @@ class SimulatedBoard:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """One process at a time starts or ends the board; the lock goes with its holder."""
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(self.directory / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise EdgectlError(
-                f"the state directory {self.directory} cannot be used: {error.strerror}; choose another with "
-                "EDGECTL_STATE"
-            ) from error
-        try:
-            deadline = time.monotonic() + START_SECONDS + STOP_SECONDS
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise BusyError(
-                            "another edgectl has been starting or stopping the simulated board for too long; "
-                            "end that one first"
-                        ) from None
-                    time.sleep(_POLL_SECONDS)
+        busy = "another edgectl has been starting or stopping the simulated board for too long; end that one first"
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(exclusive(self.directory / "start.lock", START_SECONDS + STOP_SECONDS, busy))
+            except OSError as error:
+                raise EdgectlError(
+                    f"the state directory {self.directory} cannot be used: {error.strerror}; choose another with "
+                    "EDGECTL_STATE"
+                ) from error
             yield
-        finally:
-            os.close(descriptor)
 
 
 class StartedHere:

@@ -72,6 +72,13 @@ class Prepared:
         return read_calibration(path, self.model) if path else None
 
 
+def input_shapes(shape: tuple[int, ...] | Mapping[str, tuple[int, ...]]) -> Shapes | None:
+    """What `--shape` means, batches of one, as `load` takes it; None where it is empty. Raises UsageError."""
+    if isinstance(shape, Mapping):
+        return {name: _with_batch(extents) for name, extents in shape.items()}
+    return _with_batch(shape) if shape else None
+
+
 def prepare(source: Source, simulated: bool = True, quantized: bool = True) -> Prepared:
     """Load the model that `source` names; notices say how it is `quantized`, if it is.
 
@@ -79,11 +86,7 @@ def prepare(source: Source, simulated: bool = True, quantized: bool = True) -> P
     """
     if not 1 <= source.batch <= MAXIMUM_BATCH:
         raise UsageError(f"--batch {source.batch} must be 1 to {MAXIMUM_BATCH}")
-    shapes: Shapes | None = None
-    if isinstance(source.shape, Mapping):
-        shapes = {name: _with_batch(shape) for name, shape in source.shape.items()}
-    elif source.shape:
-        shapes = _with_batch(source.shape)
+    shapes = input_shapes(source.shape)
     model, weights = load(source.name, source.weights, shapes, simulated, source.seed, labels=source.labels)
     notices = []
     if bool(source.mean) != bool(source.std):

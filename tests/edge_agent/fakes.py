@@ -18,6 +18,7 @@ import numpy as np
 from edge_agent.bundle import SCHEMA_VERSION, Bundle
 from edge_agent.devices.base import Accelerator, AcceleratorInfo, LoadedProgram, RunStats
 from edge_agent.errors import InputError, VerificationError
+from edge_agent.lease import Leases
 from edge_agent.metrics import Metrics
 from edge_agent.rpc.server import Server
 from edge_agent.rpc.session import Endpoint, Limits
@@ -30,6 +31,16 @@ from edge_agent.vta.program import Program
 
 COUNTERS = Counters(10, 20, 30, 40, 50, 60, 70)
 KEY = "sim:secret"
+ID = "0123456789abcdef" * 2
+STATUS = {
+    "id": ID,
+    "board": "sim",
+    "description": "a board for tests",
+    "config": "1x16_i8w8a32_15_15_18_17",
+    "features": [],
+    "cpu": {"machine": "none", "flags": []},
+    "http_port": 9092,
+}
 
 
 def bundle_bytes(model: str = "double", bias: float = 0.0, batch: int = 1, good: bool = True, **entries: Any) -> bytes:
@@ -171,8 +182,17 @@ def board(directory: Path, limits: Limits | None = None, queue_depth: int = 8) -
     runtime, accelerator, store, metrics = FakeRuntime(), FakeAccelerator(), Store(directory), Metrics("sim", "fake")
     service = Service(runtime, accelerator, store, metrics, queue_depth)  # type: ignore[arg-type]
     shut_down = threading.Event()
+    leases = Leases()
     endpoint = Endpoint(
-        "sim", service, Uploads(store), directory / "sessions", service.status, shut_down.set, limits or Limits()
+        "sim",
+        service,
+        Uploads(store),
+        directory / "sessions",
+        lambda: {**STATUS, "lease": leases.status(), **service.status()},
+        shut_down.set,
+        limits or Limits(),
+        leases=leases,
+        key=KEY,
     )
     server = Server(("127.0.0.1", 0), [KEY], endpoint, metrics)
     server.start()

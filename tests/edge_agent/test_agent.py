@@ -98,7 +98,7 @@ def test_it_says_where_it_is_and_leaves_nothing(agent: Process, tmp_path: Path) 
     code, log = agent.ended()
     assert code == 0 and state.key.split(":")[1] not in log
     assert not agent.state_file.exists() and not state.is_running()
-    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["bundles", "lock"]
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["bundles", "identity", "lock"]
 
 
 def test_upload_activate_infer_and_restore(agent: Process, tmp_path: Path) -> None:
@@ -184,6 +184,8 @@ def test_a_taken_port_and_a_taken_state_directory_are_busy(agent: Process, tmp_p
         (["--board", "pink"], "there is no board 'pink'"),
         (["--key-file", "/no/such/file"], "key file /no/such/file cannot be read"),
         (["--key", "two words"], "without spaces"),
+        (["--host", "0.0.0.0", "--key", "pynq"], "needs a key TYPE:TOKEN with a token of at least 16"),
+        (["--host", "::", "--key", "pynq:short"], "needs a key TYPE:TOKEN with a token of at least 16"),
         (["--state-file", "/proc/nowhere/agent.json"], "state file /proc/nowhere/agent.json cannot be written"),
         (["--state-dir", "/proc/nowhere"], "state directory /proc/nowhere cannot be used"),
         (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid"),

@@ -40,6 +40,8 @@ class Bench:
         class Session:
             endpoint = replace(self.board.endpoint, fpga=self.fpga)
 
+            def check_lease(self) -> None: ...
+
         return FUNCTIONS[name].call(Session(), *arguments)
 
     def upload(self, file: bytes) -> str:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -18,13 +14,13 @@ from edge_agent.boards import profile
 from edge_agent.fpga.bitstream import read_image
 from edge_agent.fpga.manager import FIRMWARE
 from edgectl.bitstreams import Candidate
-from edgectl.boards.remote_shell import Completed, SshShell, parse_login
-from edgectl.errors import BusyError, EdgectlError, IncompatibleError, UnreachableError, UsageError, VerificationError
+from edgectl.boards.remote_shell import Completed, SshShell
+from edgectl.errors import BusyError, EdgectlError, IncompatibleError, UnreachableError, VerificationError
 from edgectl.shell_flash import program_by_shell, shell_checks
 from tests.edge_agent.fpga.bitfiles import bit_file, configuration, swapped
 from tests.edge_agent.fpga.kernel import Kernel, running_kernel
+from tests.ssh_server import needs_sshd, ssh_server
 
-SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 PYNQ = profile("pynq")
 
 
@@ -96,114 +92,25 @@ def test_an_agent_there_is_left_alone(kernel: Kernel, tmp_path: Path) -> None:
     assert not kernel.programmed
 
 
-@pytest.mark.parametrize(
-    ("login", "parsed"),
-    [
-        ("xilinx@192.168.2.99", ("xilinx", "192.168.2.99", 22)),
-        ("root@pynq.local:2222", ("root", "pynq.local", 2222)),
-        ("root@[fe80::1]:22", ("root", "fe80::1", 22)),
-    ],
-)
-def test_logins(login: str, parsed: tuple[str, str, int]) -> None:
-    assert parse_login(login) == parsed
-
-
-@pytest.mark.parametrize("login", ["pynq", "@host", "user@", "a@b@c", "u@h:0", "u@h:65536", "u@h:x", "u@h h", "u@::1"])
-def test_what_is_no_login(login: str) -> None:
-    with pytest.raises(UsageError, match="is not USER@HOST"):
-        parse_login(login)
-
-
-@dataclass
-class Sshd:
-    port: int
-    home: Path
-    host_key: str
-
-    @property
-    def login(self) -> str:
-        return f"{getpass.getuser()}@127.0.0.1:{self.port}"
-
-    def know(self, key: str = "") -> None:
-        known = self.home / ".ssh" / "known_hosts"
-        known.write_text(f"[127.0.0.1]:{self.port} {key or self.host_key}\n")
-
-
-def generate(path: Path) -> str:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
-    return " ".join(path.with_suffix(".pub").read_text().split()[:2])
-
-
-@pytest.fixture
-def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
-    """A server on a free port with keys of its own; this user may log in with a key in a home of the test's own."""
-    if SSHD is None:
-        pytest.skip("there is no sshd here: install openssh-server")
+@needs_sshd
+@as_root
+def test_through_a_real_sshd(kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(kernel.system.root)
     home = tmp_path / "home"
     (home / ".ssh").mkdir(parents=True, mode=0o700)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    authorized = tmp_path / "authorized_keys"
-    authorized.write_text(generate(home / ".ssh" / "id_ed25519") + "\n")
-    host_key = generate(tmp_path / "host_key")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    Path("/run/sshd").mkdir(exist_ok=True) if os.getuid() == 0 else None
-    options = {
-        "Port": port,
-        "ListenAddress": "127.0.0.1",
-        "HostKey": tmp_path / "host_key",
-        "AuthorizedKeysFile": authorized,
-        "PidFile": "none",
-        "StrictModes": "no",
-        "UsePAM": "no",
-        "PasswordAuthentication": "no",
-        "PermitRootLogin": "prohibit-password",
-        "Subsystem": "sftp internal-sftp",
-    }
-    (tmp_path / "sshd_config").write_text("".join(f"{key} {value}\n" for key, value in options.items()))
-    log = (tmp_path / "sshd.log").open("wb")
-    process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(tmp_path / "sshd_config")], stderr=log)
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    yield Sshd(port, home, host_key)
-    process.terminate()
-    process.wait()
-    log.close()
-
-
-@as_root
-def test_through_a_real_sshd(sshd: Sshd, kernel: Kernel) -> None:
-    root = str(kernel.system.root)
-    sshd.know()
-    with SshShell(sshd.login) as shell:
-        assert shell.run("echo out; echo err >&2; exit 3") == Completed(3, "out\n", "err\n")
-        assert all(check.fits for check in shell_checks(shell, PYNQ, root))
-        program_by_shell(shell, bitstream(), PYNQ, root)
-        assert len(kernel.programmed) == 1
-        with pytest.raises(EdgectlError, match=r"/nowhere/file cannot be written on .*: .*No such file"):
-            shell.put(b"x", "/nowhere/file")
-        with pytest.raises(UnreachableError, match="broke off"):
-            shell.run("sleep 30", seconds=0.2)
-
-
-def test_hosts_whose_key_is_not_known_or_another(sshd: Sshd, tmp_path: Path) -> None:
-    with pytest.raises(
-        UnreachableError, match=r"if its key is not known yet, connect once and compare the fingerprint"
-    ):
-        SshShell(sshd.login)
-    assert not (sshd.home / ".ssh" / "known_hosts").exists()
-    sshd.know(generate(tmp_path / "other"))
-    with pytest.raises(IncompatibleError, match=r"another key than known_hosts has: .*ssh-keygen -R"):
-        SshShell(sshd.login)
-    sshd.know()
-    (sshd.home / ".ssh" / "id_ed25519").unlink()
-    generate(sshd.home / ".ssh" / "id_ed25519")
-    with pytest.raises(IncompatibleError, match=r"does not let you in: .*ssh-copy-id"):
-        SshShell(sshd.login)
-    with pytest.raises(UnreachableError, match="does not answer"):
-        SshShell(replace(sshd, port=1).login)
+    with ssh_server(tmp_path / "server", options="Subsystem sftp internal-sftp\n") as server:
+        shutil.copy(server.identity, home / ".ssh" / "id_ed25519")
+        with pytest.raises(VerificationError, match=r"the host key of .* is not known"):
+            SshShell(server.target)
+        (home / ".ssh" / "known_hosts").write_text(server.known_hosts_line)
+        with SshShell(server.target) as shell:
+            assert shell.run("echo out; echo err >&2; exit 3") == Completed(3, "out\n", "err\n")
+            assert all(check.fits for check in shell_checks(shell, PYNQ, root))
+            program_by_shell(shell, bitstream(), PYNQ, root)
+            assert len(kernel.programmed) == 1
+            with pytest.raises(EdgectlError, match=r"/nowhere/file cannot be written on .*: .*No such file"):
+                shell.put(b"x", "/nowhere/file")
+            with pytest.raises(UnreachableError, match="broke off"):
+                shell.run("sleep 30", seconds=0.2)

@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +20,11 @@ from typing import Any
 import pytest
 
 from edge_agent.rpc.channel import Channel
-from edge_agent.rpc.tracker import MAGIC, Registration
-from tests.edge_agent.fakes import Board, board, bundle_bytes
+from edge_agent.rpc.tracker import MAGIC, Registration, Tracker
+from edgectl.boards.client import Address, Connection
+from edgectl.boards.tracked import TrackedBoard, TrackerChoice, registered
+from edgectl.errors import BusyError, IncompatibleError, UnreachableError, UsageError, VerificationError
+from tests.edge_agent.fakes import ID, KEY, Board, board, bundle_bytes
 from tests.integration.test_stock_client import run_client
 
 pytest.importorskip("tvm")
@@ -130,6 +134,98 @@ def test_registered_again_when_the_tracker_restarts(agent: Board) -> None:
         for _ in range(2):
             with _tracker(port) as address:
                 _eventually(lambda address=address: _free(address) == 1)  # type: ignore[misc]
+
+
+def lent(address: tuple[str, int], key: str = KEY, deadline: float = 10.0) -> Connection:
+    return TrackerChoice(Address(*address), "pynq", key).connect(deadline)
+
+
+def test_the_controller_takes_a_board_that_proves_its_key_again_and_again(agent: Board) -> None:
+    with _tracker(_free_port()) as address, _registered(agent, address):
+        for _ in range(2):
+            _eventually(lambda: _free(address) == 1)
+            assert registered(Address(*address)) == [TrackedBoard("pynq", Address(*agent.address), 1)]
+            with lent(address) as connection:
+                assert connection.status()["id"] == ID
+                connection.drop()
+                assert connection.status()["id"] == ID  # made again with the board's own key
+        with pytest.raises(UnreachableError, match="has no 'zcu104'"):
+            TrackerChoice(Address(*address), "zcu104", KEY).connect(5)
+        with pytest.raises(UsageError, match="set EDGECTL_KEY"):
+            TrackerChoice(Address(*address), "pynq", "").connect(5)
+
+
+def test_a_board_in_use_is_waited_for_no_longer_than_told(agent: Board) -> None:
+    with _tracker(_free_port()) as address, _registered(agent, address):
+        _eventually(lambda: _free(address) == 1)
+        with lent(address), pytest.raises(BusyError, match=r"every .pynq. of the tracker at .* is in use"):
+            lent(address, deadline=1.0)
+
+
+def test_a_rogue_registration_is_not_used_and_learns_no_key(agent: Board, tmp_path: Path) -> None:
+    """Another agent registers under the same type: it knows not the boards' key, and is told nothing of it."""
+    with _tracker(_free_port()) as address, board(tmp_path / "rogue") as rogue:
+        object.__setattr__(rogue.endpoint, "key", "pynq:guess")
+        seen: list[str] = []
+        greet = rogue.server._greeted
+
+        def spy(pending: Any, greeting: Any) -> None:
+            seen.append(greeting.key)
+            greet(pending, greeting)
+
+        rogue.server._greeted = spy  # type: ignore[method-assign]
+        with _registered(rogue, address):
+            _eventually(lambda: _free(address) == 1)
+            with pytest.raises(VerificationError, match="does not know the key of EDGECTL_KEY: it is not your board"):
+                lent(address)
+            assert seen and not any(KEY in key for key in seen)
+        with _registered(agent, address):  # and the right one is found again once the rogue has left
+            _eventually(lambda: _free(address) == 1)
+            lent(address).close()
+
+
+def test_the_controller_after_the_tracker_restarted(agent: Board) -> None:
+    port = _free_port()
+    with _registered(agent, ("127.0.0.1", port)):
+        for _ in range(2):
+            with _tracker(port) as address:
+                _eventually(lambda address=address: _free(address) == 1)  # type: ignore[misc]
+                lent(address).close()
+        with pytest.raises(UnreachableError, match=r"no tracker answers at .*rpc_tracker"):
+            lent(("127.0.0.1", port))
+
+
+def test_hostile_registrations_are_listed_harmlessly(agent: Board) -> None:
+    with _tracker(_free_port()) as address, _registered(agent, address):
+        _eventually(lambda: _free(address) == 1)
+        rogues = [Tracker(address, 5) for _ in range(4)]
+        for rogue, key, host, at in (
+            (rogues[0], "\x1b[2Jpynq", "10.0.0.1", 1),
+            (rogues[1], "x" * 5000, "10.0.0.2", 2),
+            (rogues[2], "pynq", "10.0.0.3/../\x1b]0;", 3),
+            (rogues[3], "pynq", "10.0.0.4", 70000),
+        ):
+            rogue.register(key, host, at)
+        found = registered(Address(*address))
+        assert Address(*agent.address) in [each.address for each in found] and len(found) == 3
+        assert all(each.kind.isprintable() and len(each.kind) <= 64 for each in found)
+        for rogue in rogues:
+            rogue.close()
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400", struct.pack("<i", MAGIC) + struct.pack("<i", 2**31 - 1), b""])
+def test_what_is_no_tracker_is_said(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            accepted = listener.accept()[0]
+            accepted.recv(100)
+            accepted.sendall(answer)
+            accepted.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises((IncompatibleError, UnreachableError), match=r"127\.0\.0\.1"):
+            registered(Address(*listener.getsockname()), 5)
 
 
 def test_an_outage_is_logged_once(agent: Board, caplog: pytest.LogCaptureFixture) -> None:

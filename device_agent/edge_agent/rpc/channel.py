@@ -32,11 +32,22 @@ class Channel:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        if connection.family not in (socket.AF_INET, socket.AF_INET6):
+            return
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A peer that lost its power or its network says nothing: ask, so that its session ends within a minute.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
             connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    @property
+    def peer(self) -> str:
+        """The other end's address, for people; empty where it is gone or has none."""
+        try:
+            name = self._socket.getpeername()
+        except OSError:
+            return ""
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else ""
 
     def _await(self, deadline: float) -> None:
         left = deadline - time.monotonic()

@@ -176,7 +176,8 @@ class Conversation:
         handle = body.u64()
         arguments = body.values()
         body.end()
-        result = self._session.function(handle)(arguments)
+        with self._session.lease_in_use():
+            result = self._session.function(handle)(arguments)
         self._session.check_expired()
         # A tensor's handle frees its memory: the two are one here.
         return Code.RETURN, [codec.encode_result(result, result.data if isinstance(result, Tensor) else None)]

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from edge_agent.errors import IncompatibleError, InputError
-from edge_agent.rpc import arrays
+from edge_agent.rpc import arrays, handshake
 from edge_agent.rpc.codec import DataType, Device, Pointer, Tensor
 from edge_agent.rpc.evaluator import MAXIMUM_CALLS
 from edge_agent.rpc.functions import exported
@@ -65,7 +65,8 @@ def upload_commit(session: Session, sha256: str) -> str:
     "fails. Returns the model as JSON with `load_seconds` and `self_test_seconds`.",
 )
 def activate(session: Session, digest: str) -> str:
-    return json.dumps(session.endpoint.service.activate(digest).as_dict())
+    with session.board_for_call():
+        return json.dumps(session.endpoint.service.activate(digest).as_dict())
 
 
 @exported(
@@ -75,6 +76,7 @@ def activate(session: Session, digest: str) -> str:
 )
 def infer(session: Session, request: bytes) -> bytes:
     inputs, _ = arrays.unpack(request)
+    session.check_lease()
     inference = session.endpoint.service.infer(inputs, session.seconds_left())
     header = {
         "seconds": inference.seconds,
@@ -93,7 +95,8 @@ def bench(session: Session, number: int, repeat: int, request: bytes = b"") -> s
     if not (number >= 1 and repeat >= 1 and number * repeat <= MAXIMUM_RUNS):
         raise InputError(f"number={number} and repeat={repeat} must be positive, their product at most {MAXIMUM_RUNS}")
     inputs = arrays.unpack(request)[0] if request else None
-    return json.dumps(session.endpoint.service.bench(inputs, number, repeat, session.check_alive).as_dict())
+    with session.board_for_call():
+        return json.dumps(session.endpoint.service.bench(inputs, number, repeat, session.check_alive).as_dict())
 
 
 @exported(
@@ -139,7 +142,44 @@ def flash_commit(session: Session, sha256: str) -> str:
     "`self_test`.",
 )
 def flash_program(session: Session, sha256: str, name: str, config: str, isa: str) -> str:
+    session.check_lease()
     return json.dumps(_fpga(session).flash(sha256, name, config, isa))
+
+
+@exported(
+    "edge.lease.take",
+    "Take the board for a while, see Leases: so many seconds from now, or where it is `automatic` from the lease's "
+    "latest use. This session works under the lease from now on. Returns its token.",
+)
+def lease_take(session: Session, owner: str, purpose: str, seconds: float, automatic: bool) -> str:
+    session.lease = session.endpoint.leases.take(owner, purpose, seconds, automatic)
+    return session.lease
+
+
+@exported("edge.lease.use", "Let this session work under the lease with this token, from another session.")
+def lease_use(session: Session, token: str) -> None:
+    session.endpoint.leases.check(token)
+    session.lease = token
+
+
+@exported("edge.lease.renew", "Let the session's lease last so many seconds from now.")
+def lease_renew(session: Session, seconds: float) -> None:
+    session.endpoint.leases.renew(session.lease or "", seconds)
+
+
+@exported("edge.lease.release", "Give the session's lease back.")
+def lease_release(session: Session) -> None:
+    session.endpoint.leases.release(session.lease)
+    session.lease = None
+
+
+@exported(
+    "edge.prove",
+    "HMAC-SHA256 in hexadecimal, by the agent's RPC key, of `edge-agent ` and the challenge (16 to 64 characters): "
+    "who came by a tracker's one-time key learns whether this is the board that it knows the key of.",
+)
+def prove(session: Session, challenge: str) -> str:
+    return handshake.proof(session.endpoint.key, challenge)
 
 
 @exported("edge.shutdown", "End the agent. Only a simulated board on loopback allows it.")

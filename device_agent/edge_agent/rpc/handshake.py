@@ -6,13 +6,14 @@ where no key matches; then i32 length and `server:KEY`.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import math
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edge_agent.errors import IncompatibleError, ProtocolError
+from edge_agent.errors import IncompatibleError, InputError, ProtocolError
 from edge_agent.rpc.channel import Channel
 
 MAGIC = 0xFF271
@@ -61,6 +62,13 @@ def matching_key(presented: str, accepted: Iterable[str]) -> str | None:
         if hmac.compare_digest(key.encode(), presented.encode()):
             found = key
     return found
+
+
+def proof(key: str, challenge: str) -> str:
+    """What only an agent with this key answers to a challenge. Raises InputError for a challenge of another length."""
+    if not 16 <= len(challenge) <= 64:
+        raise InputError(f"a challenge has 16 to 64 characters, not {len(challenge)}")
+    return hmac.new(key.encode(), f"edge-agent {challenge}".encode(), hashlib.sha256).hexdigest()
 
 
 def accepted(key_type: str) -> bytes:

@@ -30,6 +30,7 @@ class BundleModule:
         self._session.endpoint.service.unload(self._model)
 
     def _infer(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self._session.need_board()
         inference = self._session.endpoint.service.infer_with(self._model, inputs, self._session.seconds_left())
         self._last = {
             "seconds": inference.seconds,
@@ -108,6 +109,7 @@ class BundleModule:
 
     @exported("self_test", "Compute the bundle's golden sample and compare; an exception tells what differs.")
     def self_test(self) -> None:
+        self._session.need_board()
         self._session.endpoint.service.self_test(self._model)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from edge_agent.errors import AgentError, InputError
 from edge_agent.fpga_service import FpgaService
+from edge_agent.lease import MAXIMUM_CHARACTERS, Leases
 from edge_agent.rpc import edge, stock
 from edge_agent.rpc.channel import Channel, ConnectionClosed
 from edge_agent.rpc.codec import DataType, Device, FunctionHandle, ModuleHandle, Tensor, Value
@@ -70,6 +71,9 @@ class Endpoint:
     limits: Limits = field(default_factory=Limits)
     working: Callable[[], AbstractContextManager[None]] = nullcontext
     """The context of every frame that is served: the agent is in use."""
+    leases: Leases = field(default_factory=Leases)
+    key: str = ""
+    """What edge.prove proves to know."""
     fpga: FpgaService | None = None
 
 
@@ -89,6 +93,9 @@ class Session:
         self.memory = Memory(budget)
         self.files = Files(endpoint.folder / name, endpoint.limits.file_bytes)
         self.end = time.monotonic() + session_seconds
+        self.lease: str | None = None
+        """The token of the lease that the session works under."""
+        self._session_lease: str | None = None
         self._session_seconds = session_seconds
         self._channel = channel
         self._handles: dict[int, Callee | BundleModule] = {}
@@ -98,8 +105,45 @@ class Session:
         """Give everything back."""
         for handle in list(self._handles):
             self.free_handle(handle)
+        self.endpoint.leases.release(self._session_lease)
         self.memory.clear()
         self.files.clear()
+
+    def check_lease(self) -> None:
+        """Raise BusyError where somebody else has the board, or this session's lease has run out."""
+        if self.lease is not None:
+            self.endpoint.leases.check(self.lease)
+        else:
+            self.endpoint.leases.refuse_others(self._session_lease)
+
+    def need_board(self) -> None:
+        """Have the board for this session alone. Without a lease it gets one of its own, until it ends or rests.
+
+        Raises BusyError where somebody else has it, or the session's lease has run out.
+        """
+        leases = self.endpoint.leases
+        if self.lease is not None:
+            leases.check(self.lease)
+        else:
+            owner = f"a client at {self._channel.peer or 'an unknown address'}"[:MAXIMUM_CHARACTERS]
+            self._session_lease = leases.take_for_session(self._session_lease, owner)
+
+    @contextmanager
+    def board_for_call(self) -> Iterator[None]:
+        """`need_board`, but a lease that the session gets by it ends with the block."""
+        before = self._session_lease
+        self.need_board()
+        try:
+            with self.lease_in_use():
+                yield
+        finally:
+            if self._session_lease != before:
+                self.endpoint.leases.release(self._session_lease)
+                self._session_lease = None
+
+    def lease_in_use(self) -> AbstractContextManager[None]:
+        """Inside, a lease that the session has does not run out."""
+        return self.endpoint.leases.in_use(self.lease or self._session_lease)
 
     def expired(self) -> SessionExpired:
         """What to raise when the time is over."""

@@ -47,6 +47,7 @@ def listdir(session: Session, folder: str) -> str:
     "Load an uploaded bundle as a module. Nothing else can be loaded: a library is arbitrary code.",
 )
 def load_module(session: Session, name: str) -> ModuleHandle:
+    session.need_board()
     bundle = read_bundle(session.files.existing(name), session.endpoint.limits.bundle_bytes)
     model = session.endpoint.service.load(bundle)
     return session.keep_module(BundleModule(session, model))

@@ -1,7 +1,8 @@
 """Registration with a stock TVM tracker: a client asks it for a key and is sent here with a one-time match key.
 
 i32 magic both ways, then JSON messages behind an i32 length: [UPDATE_INFO, {key, addr}], [PUT, key, [port, match key],
-addr] offers one session, [GET_PENDING_MATCHKEYS] lists offers that nobody has taken yet.
+addr] offers one session, [GET_PENDING_MATCHKEYS] lists offers that nobody has taken yet, [SUMMARY] all servers, and
+[REQUEST, key, user, priority] takes an offer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from edge_agent.rpc.server import Server
 logger = logging.getLogger(__name__)
 
 MAGIC = 0x2F271
-_SUCCESS, _PUT, _UPDATE_INFO, _GET_PENDING_MATCH_KEYS = 0, 3, 5, 7
+_SUCCESS, _PUT, _REQUEST, _UPDATE_INFO, _SUMMARY, _GET_PENDING_MATCH_KEYS = 0, 3, 4, 5, 6, 7
 _MAXIMUM_MESSAGE = 1 << 20
 _LENGTH = struct.Struct("<i")
 
@@ -72,6 +73,21 @@ class Tracker:
         if not isinstance(answer, list):
             raise ProtocolError(f"the tracker answers {str(answer)[:80]} for a list of match keys")
         return {str(key) for key in answer}
+
+    def summary(self) -> dict[str, Any]:
+        """What the tracker says of its servers and queues. Nothing in it is checked."""
+        answer = self._ask(_SUMMARY)
+        if not isinstance(answer, list) or len(answer) != 2 or answer[0] != _SUCCESS or not isinstance(answer[1], dict):
+            raise ProtocolError(f"the tracker answers {str(answer)[:80]} for a summary")
+        return answer[1]
+
+    def request(self, key: str) -> tuple[str, int, str]:
+        """The host, port and one-time key of a server with this key, once one is free."""
+        answer = self._ask(_REQUEST, key, "", 1)
+        match answer:
+            case [0, [str(host), int(port), str(match_key)]] if 0 < port < 65536 and len(match_key) <= 200:
+                return host, port, match_key
+        raise ProtocolError(f"the tracker answers {str(answer)[:80]} for a request")
 
     def close(self) -> None:
         self._channel.close()

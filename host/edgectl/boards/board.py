@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +17,9 @@ from edge_agent.devices.base import AcceleratorInfo
 from edge_agent.errors import AgentError
 from edge_agent.errors import IncompatibleError as AgentIncompatibleError
 from edge_agent.runtime.compatibility import Processor, check_manifest
-from edgectl.boards.choosing import Choice, RemoteChoice, choose
-from edgectl.boards.client import BenchReply, Connection, InferenceReply, Progress
+from edgectl.boards import leasing
+from edgectl.boards.choosing import Choice, SimulatedChoice, choose
+from edgectl.boards.client import Address, BenchReply, InferenceReply, Progress
 from edgectl.errors import IncompatibleError, UsageError, VerificationError
 from edgectl.graph import Preprocessing
 from edgectl.images import load_image, load_pixels
@@ -67,27 +68,30 @@ class Prediction:
 
 
 class Board:
-    """A connection to a board by name: "sim" for the simulated one (started on demand), "HOST:PORT" for a real one.
+    """A connection to a board by name: "sim" for the simulated one (started on demand), or what `choose` understands.
 
     A context manager; a simulated board that it started is ended if the body fails, and otherwise stays for later use.
     Raises UsageError for a name that is no board, UnreachableError and BusyError as the connection does.
     """
 
     def __init__(self, name: str = "sim", key: str | None = None, start: bool = True, deadline: float = 10.0) -> None:
-        """`key` is the board's RPC key (default: $EDGECTL_KEY). Without `start`, a simulated board must run already."""
+        """`key` is the board's RPC key (default: of the inventory or $EDGECTL_KEY). Without `start`, a simulated board
+        must run already. A lease that was taken with `edgectl lease` is used."""
         self.name = name
         self.choice: Choice = choose(name, key)
         self.running: RunningBoard | None = None
+        self._leased = False
         with ExitStack() as stack:
-            if isinstance(self.choice, RemoteChoice):
-                self.connection = Connection(self.choice.address, self.choice.key, deadline)
-            else:
+            if isinstance(self.choice, SimulatedChoice):
                 if start:
                     self.running = stack.enter_context(self.choice.simulated.started_here())
                 else:
                     self.running = self.choice.running()
                 self.connection = self.running.connect(deadline)
+            else:
+                self.connection = self.choice.connect(deadline)
             self.status_at_connect = self.connection.status()
+            leasing.resume(self.connection, self.status_at_connect)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Board:
@@ -100,6 +104,7 @@ class Board:
             self.connection.close()
         else:
             self.connection.drop()
+            self.connection.address.close()
         self._stack.__exit__(kind, error, trace)
 
     def close(self) -> None:
@@ -120,8 +125,30 @@ class Board:
         """Where Prometheus scrapes this board."""
         if self.running is not None:
             return self.running.metrics_url
-        assert isinstance(self.choice, RemoteChoice)
-        return f"http://{self.choice.address.host}:{self.status_at_connect['http_port']}/metrics"
+        assert not isinstance(self.choice, SimulatedChoice)
+        route = self.connection.address
+        host = route.host if isinstance(route, Address) else self.choice.host
+        return f"http://{Address(host, self.status_at_connect['http_port'])}/metrics"
+
+    @contextmanager
+    def leased(
+        self, purpose: str, wait: float | None = None, say: Callable[[str], None] | None = None
+    ) -> Iterator[None]:
+        """Have the board for oneself inside the block; others are told who has it. Inside another such block it does
+        nothing.
+
+        Waits for it `wait` seconds; None: for a verb that is under way a minute, for somebody's lease not at all.
+        Raises BusyError that says who has it until when.
+        """
+        if self._leased:
+            yield
+            return
+        with leasing.leased(self.connection, self.status_at_connect, purpose, wait, say):
+            self._leased = True
+            try:
+                yield
+            finally:
+                self._leased = False
 
     def upload(self, bundle: Bundle, progress: Progress | None = None) -> str:
         """Send a bundle (a Build, its bytes or its file) and return its digest.
@@ -149,8 +176,9 @@ class Board:
         require(deployment_checks(manifest, board, self.name))
 
     def deploy(self, bundle: Bundle, progress: Progress | None = None) -> dict[str, Any]:
-        """Upload a bundle and make it live after its self-test; the agent's account of it."""
-        return self.connection.activate(self.upload(bundle, progress))
+        """Upload a bundle and make it live after its self-test; the agent's account of it. Under a lease."""
+        with self.leased("deploy"):
+            return self.connection.activate(self.upload(bundle, progress))
 
     def infer(self, inputs: Mapping[str, np.ndarray]) -> InferenceReply:
         """One inference of the live model on preprocessed tensors."""
@@ -172,7 +200,8 @@ class Board:
     ) -> BenchReply:
         """Time `repeat` rounds of `number` inferences, on an image or on zeros, within `deadline` seconds."""
         inputs = None if image is None else model_inputs(self.connection.manifest(), image)
-        return self.connection.bench(number, repeat, inputs, deadline)
+        with self.leased("bench"):
+            return self.connection.bench(number, repeat, inputs, deadline)
 
     def status(self) -> dict[str, Any]:
         """The agent's status."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -51,6 +53,16 @@ Progress = Callable[[int, int], None]
 Kind = TypeVar("Kind", str, bytes, int)
 
 
+class Route(Protocol):
+    """A way to an agent's RPC port; `str` names it for people."""
+
+    def dial(self, seconds: float) -> socket.socket:
+        """A connection within so many seconds. Raises UnreachableError, DeadlineError."""
+
+    def close(self) -> None:
+        """End what connections were made through."""
+
+
 class Address(NamedTuple):
     """Where an agent's RPC port is."""
 
@@ -58,7 +70,33 @@ class Address(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def dial(self, seconds: float) -> socket.socket:
+        """A TCP connection. Raises UnreachableError, DeadlineError."""
+        try:
+            return socket.create_connection(self, timeout=max(0.001, seconds))
+        except TimeoutError:
+            raise DeadlineError(
+                f"the board at {self} did not answer within {seconds:.3g} s; is it on, and reachable from here?"
+            ) from None
+        except OSError as error:
+            raise UnreachableError(
+                f"no agent answers at {self}: {error.strerror or error}; start it, or see `edgectl boards`"
+            ) from error
+
+    def close(self) -> None:
+        """Nothing: there is only the connection."""
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """HOST:PORT; a host with colons stands in brackets. Raises UsageError."""
+        host, _, port = text.rpartition(":")
+        plain = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        good = plain and plain.isprintable() and not set(plain) & set(" []/@")
+        if not good or not (port.isascii() and port.isdecimal()) or not 0 < int(port[-9:]) < 65536 or len(port) > 9:
+            raise UsageError(f"{text!r} is not HOST:PORT")
+        return cls(plain, int(port))
 
 
 @dataclass(frozen=True)
@@ -88,10 +126,11 @@ class Connection:
     seconds, and the error that the agent's own stands for: IncompatibleError, VerificationError, BusyError, UsageError.
     """
 
-    def __init__(self, address: Address | tuple[str, int], key: str, deadline: float = 10.0) -> None:
+    def __init__(self, address: Route | tuple[str, int], key: str, deadline: float = 10.0) -> None:
         """Connect. Raises IncompatibleError where the key or the agent's protocol does not fit."""
-        self.address = Address(*address)
+        self.address: Route = Address(*address) if isinstance(address, tuple) else address
         self._key = key
+        self._lease = ""
         self._deadline = deadline
         self._channel: Channel | None = None
         self._handles: dict[str, int] = {}
@@ -113,6 +152,7 @@ class Connection:
             with suppress(ConnectionClosed, AgentError):
                 channel.send(Code.SHUTDOWN, [], time.monotonic() + 1)
             channel.close()
+        self.address.close()
 
     def drop(self) -> None:
         """Forget a connection in an unknown state."""
@@ -124,18 +164,7 @@ class Connection:
     def _open(self, deadline: float) -> Channel:
         if self._channel is not None:
             return self._channel
-        try:
-            connection = socket.create_connection(self.address, timeout=max(0.001, deadline - time.monotonic()))
-        except TimeoutError:
-            raise DeadlineError(
-                f"the board at {self.address} did not answer within {self._deadline:g} s; is it on, and reachable "
-                "from here?"
-            ) from None
-        except OSError as error:
-            raise UnreachableError(
-                f"no agent answers at {self.address}: {error.strerror or error}; start it, or see `edgectl boards`"
-            ) from error
-        self._channel = Channel(connection)
+        self._channel = Channel(self.address.dial(max(0.001, deadline - time.monotonic())))
         try:
             with _translated(self):
                 handshake.greet(self._channel, self._key, deadline)
@@ -149,6 +178,8 @@ class Connection:
                     f"{versions['protocol']}, this controller has protocol {CONTROL_PROTOCOL}; "
                     "install the same version of edgectl on both"
                 )
+            if self._lease:
+                self._invoke("edge.lease.use", (self._lease,), None, deadline)
         except BaseException:
             self.drop()
             raise
@@ -200,6 +231,43 @@ class Connection:
     def status(self) -> dict[str, Any]:
         """The agent's status: board, versions, ports, what is live, the last inference."""
         return _document(self.call("edge.status", kind=str))
+
+    @property
+    def leased(self) -> bool:
+        """Whether this connection works under a lease."""
+        return bool(self._lease)
+
+    def take_lease(self, owner: str, purpose: str, seconds: float, automatic: bool) -> str:
+        """Take the board (docs/rpc.md, Leases), also for when this connection is made again; the lease's token.
+
+        Raises BusyError where somebody else has it.
+        """
+        self._lease = self.call("edge.lease.take", owner, purpose, float(seconds), automatic, kind=str)
+        return self._lease
+
+    def use_lease(self, token: str) -> None:
+        """Work under a lease that was taken before. Raises BusyError where it has run out."""
+        self.call("edge.lease.use", token)
+        self._lease = token
+
+    def renew_lease(self, seconds: float) -> None:
+        """Let the lease last so many seconds from now. Raises BusyError where it has run out."""
+        self.call("edge.lease.renew", float(seconds))
+
+    def release_lease(self, deadline: float | None = None) -> None:
+        """Give the lease back."""
+        try:
+            self.call("edge.lease.release", deadline=deadline)
+        finally:
+            self._lease = ""
+
+    def prove(self, key: str) -> bool:
+        """Whether the agent knows `key`, which is not sent; from now on it is presented to it."""
+        challenge = secrets.token_hex(16)
+        if not hmac.compare_digest(self.call("edge.prove", challenge, kind=str), handshake.proof(key, challenge)):
+            return False
+        self._key = key
+        return True
 
     def manifest(self) -> dict[str, Any]:
         """The manifest of the live model: inputs, preprocessing, labels, what it was compiled for."""

@@ -50,9 +50,15 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 unreachable, 4 incompatible,
 
 
 def verb_functions() -> dict[str, Callable[..., None]]:
-    """Every verb: module NAME in `verbs/` has a function NAME."""
+    """Every verb: module NAME in `verbs/` has a function NAME, and may have `subverbs`."""
     names = sorted(module.name for module in pkgutil.iter_modules(verbs.__path__))
     return {name: getattr(import_module(f"{verbs.__name__}.{name}"), name) for name in names}
+
+
+def subverb_functions(verb: str) -> dict[str, Callable[..., None]]:
+    """The verbs below a verb: what its module names in `subverbs`; the verb itself runs without one."""
+    module = sys.modules.get(f"{verbs.__name__}.{verb}")
+    return dict(getattr(module, "subverbs", {}))
 
 
 def _version(wanted: bool) -> None:
@@ -79,7 +85,14 @@ def application() -> typer.Typer:
     ) -> None: ...
 
     for name, function in verb_functions().items():
-        app.command(name)(_interruptible(function))
+        if not (subverbs := subverb_functions(name)):
+            app.command(name)(_interruptible(function))
+            continue
+        group = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+        group.callback()(_interruptible(function))
+        for word, subverb in subverbs.items():
+            group.command(word)(_interruptible(subverb))
+        app.add_typer(group, name=name)
     return app
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,7 +20,19 @@ ModelArgument = Annotated[
     ),
 ]
 BoardOption = Annotated[
-    str, typer.Option("--board", help="sim, or HOST:PORT of an edge-agent (its key in EDGECTL_KEY).")
+    str,
+    typer.Option("--board", help="sim; a name or id of `edgectl boards`; HOST:PORT; ssh://USER@HOST."),
+]
+TypeOption = Annotated[str, typer.Option("--type", help="The only board of your inventory of this kind, such as pynq.")]
+TrackerOption = Annotated[
+    str, typer.Option("--tracker", help="Take a board of --key from the TVM tracker at HOST:PORT.")
+]
+TrackerKeyOption = Annotated[
+    str, typer.Option("--key", help="The type under which boards are registered there, such as pynq.")
+]
+WaitOption = Annotated[
+    float | None,
+    typer.Option("--wait", min=0, help="Wait so many seconds for a board that others have (default: 60 for a verb's)."),
 ]
 KindOption = Annotated[str, typer.Option("--board", help="The kind of board to compile for (default: sim).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -32,7 +43,9 @@ CalibrationOption = Annotated[
 ShapeOption = Annotated[str, typer.Option("--shape", help="Input C,H,W, where a checkpoint does not record it.")]
 MeanOption = Annotated[str, typer.Option("--mean", help="Per-channel mean of pixels in 0..1, comma-separated.")]
 StdOption = Annotated[str, typer.Option("--std", help="Per-channel standard deviation, comma-separated.")]
-LabelsOption = Annotated[str, typer.Option("--labels", help="A text file with one class name per line.")]
+LabelsOption = Annotated[
+    str, typer.Option("--labels", help="Class names: one a line, or a synset file (Python, JSON).")
+]
 BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Samples per inference.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of random weights.")]
 OffloadOption = Annotated[
@@ -90,13 +103,10 @@ def extents(text: str) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
 
 
 def label_lines(path: str) -> tuple[str, ...]:
-    """Class names from a file with one per line. Raises UsageError."""
-    if not path:
-        return ()
-    try:
-        return tuple(Path(path).read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read --labels {path}: {error}") from error
+    """Class names from a file of any common format. Raises UsageError."""
+    from edgectl.labels import read_label_file
+
+    return read_label_file(path) if path else ()
 
 
 def cache_unless(unwanted: bool) -> BuildCache | None:

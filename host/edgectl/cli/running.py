@@ -13,7 +13,7 @@ from edge_agent.bundle import read_bundle
 from edgectl.boards.board import LLVM, PIXELS, Board, best_classes
 from edgectl.cli.options import cache_unless, source_or_bundle
 from edgectl.cli.report import show_top
-from edgectl.cli.terminal import banner, milliseconds, notices, output, print_json, stages
+from edgectl.cli.terminal import banner, milliseconds, notices, output, print_json, stages, waiting
 from edgectl.errors import UsageError
 from edgectl.files import atomic_file
 from edgectl.images import DEFAULT_IMAGE
@@ -24,10 +24,10 @@ from edgectl.sources import Source
 from edgectl.tensors import is_tensor_file
 
 
-def run_live(image: str, board: str, top: int, as_json: bool) -> None:
-    """Classify `image` (empty: the cat) with what is live on `board`."""
+def run_live(image: str, board: str, wait: float | None, top: int, as_json: bool) -> None:
+    """Classify `image` (empty: the cat) with what is live on `board`, after at most `wait` seconds for its lease."""
     path = image or str(DEFAULT_IMAGE)
-    with Board(board, start=False) as opened:
+    with Board(board, start=False) as opened, opened.leased("run", wait, waiting):
         manifest = opened.connection.manifest()
         prediction = opened.run(path, top)
     batch = manifest["inputs"][0]["shape"][0]

@@ -64,6 +64,11 @@ def notices(texts: Sequence[str]) -> None:
         errors().print(Text.assemble(("note: ", "yellow"), text))
 
 
+def waiting(text: str) -> None:
+    """What is waited for, on standard error."""
+    errors().print(Text(text, style="dim"))
+
+
 def failure(message: str) -> None:
     """An error on standard error."""
     # A path may hold bytes that are no text.

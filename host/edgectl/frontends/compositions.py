@@ -56,7 +56,14 @@ def dense(layer: SourceLayer, x: Value, weight: Value, bias: Value | None) -> Va
 
 
 def batch_norm(
-    layer: SourceLayer, x: Value, gamma: Value | None, beta: Value | None, mean: Value, variance: Value, epsilon: float
+    layer: SourceLayer,
+    x: Value,
+    gamma: Value | None,
+    beta: Value | None,
+    mean: Value,
+    variance: Value,
+    epsilon: float,
+    momentum: float = 0.9,
 ) -> Value:
     """Normalisation by stored statistics; absent gamma and beta are 1 and 0."""
     shape = layer.stored(mean, "running mean").shape
@@ -66,7 +73,7 @@ def batch_norm(
         layer.stored(mean, "running mean"),
         layer.stored(variance, "running variance"),
     )
-    return layer.emit(BatchNorm(epsilon), layer.computed(x), *arrays)
+    return layer.emit(BatchNorm(epsilon, momentum=momentum), layer.computed(x), *arrays)
 
 
 # Elementwise

@@ -138,6 +138,18 @@ class Layer:
             raise self.unsupported(f"{key}={text} is not a tuple of integers")
         return tuple(items)
 
+    def bounds(self, key: str) -> tuple[int | None, ...]:
+        """A tuple such as "(None, 2)", of integers or None; empty where the attribute is absent."""
+        text = self.text(key, "()")
+        try:
+            value = ast.literal_eval(text.replace("L", ""))
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            value = "?"
+        items = value if isinstance(value, (tuple, list)) else (value,)
+        if not all(item is None or type(item) is int for item in items):
+            raise self.unsupported(f"{key}={text} is not a tuple of integers or None")
+        return tuple(items)
+
     def pair(self, key: str, default: tuple[int, int] | None = None, least: int = 1) -> tuple[int, int]:
         """Two integers, (height, width), of at least `least`; an empty tuple stands for the default, as in MXNet."""
         values = self.integers(key, None if default is None else str(default)) or default

@@ -19,7 +19,7 @@ from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary, Scalar
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
-from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Transpose
+from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose
 
 Converter = Callable[[Layer], str]
 
@@ -81,7 +81,7 @@ def batch_norm(layer: Layer) -> str:
     gamma = layer.constant("gamma", ones) if without_gamma else layer.parameter(1, "gamma", channels)
     beta = layer.constant("beta", zeros) if without_beta else layer.parameter(2, "beta", channels)
     mean, variance = layer.parameter(3, "moving_mean", channels), layer.parameter(4, "moving_var", channels)
-    operator = BatchNorm(layer.number("eps", 1e-3), fix_gamma)
+    operator = BatchNorm(layer.number("eps", 1e-3), fix_gamma, layer.number("momentum", 0.9))
     return layer.emit(operator, layer.value(), gamma, beta, mean, variance)
 
 
@@ -202,6 +202,40 @@ def pad(layer: Layer) -> str:
         raise layer.unsupported(f"pad_width={widths} is not supported (only the two spatial axes)")
     top, bottom, left, right = widths[4:]
     return layer.emit(Pad((top, left, bottom, right), layer.number("constant_value", 0.0)), layer.value())
+
+
+@converts("slice_axis")
+def slice_axis(layer: Layer) -> str:
+    axis, begin = layer.integer("axis"), layer.integer("begin")
+    end = None if layer.absent("end") else layer.integer("end")
+    return _cut(layer, axis, begin, end, 1)
+
+
+@converts("slice", "crop")
+def cut(layer: Layer) -> str:
+    begin, end, step = (layer.bounds(key) for key in ("begin", "end", "step"))
+    shape, value = layer.type().shape, layer.value()
+    places = []
+    for axis, (first, last) in enumerate(zip(begin, end, strict=False)):
+        stride = (step[axis] if axis < len(step) else None) or 1
+        if stride < 1 or axis >= len(shape):
+            raise layer.unsupported(f"begin={begin}, end={end}, step={step} of shape {list(shape)} is not supported")
+        if range(*slice(first, last, stride).indices(shape[axis])) != range(shape[axis]):
+            places.append((axis, first or 0, last, stride))
+    if not places:
+        return layer.emit(Slice(1, 0, shape[1]), value)
+    for place in places[:-1]:
+        value = _cut(layer, *place, value=value, final=False)
+    return _cut(layer, *places[-1], value=value)
+
+
+def _cut(layer: Layer, axis: int, begin: int, end: int | None, step: int, value: str = "", final: bool = True) -> str:
+    shape = layer.type().shape
+    axis %= len(shape)
+    if axis == 0:
+        raise layer.unsupported("a slice of the batch is not supported")
+    start, stop, step = slice(begin, end, step).indices(shape[axis])
+    return layer.emit(Slice(axis, start, stop, step), value or layer.value(), final=final)
 
 
 @converts("Concat", "concat")

@@ -171,10 +171,10 @@ def matrix_product(layer: OnnxLayer) -> Result:
 def batch_norm(layer: OnnxLayer) -> Result:
     layer.require("training_mode", 0)
     layer.require("spatial", 1)
-    layer.ignore("momentum")
     arrays = [layer.value(index) for index in range(1, 5)]
     gamma, beta, mean, variance = arrays
-    return compose.batch_norm(layer, layer.value(), gamma, beta, mean, variance, layer.attribute("epsilon", 1e-5))
+    epsilon, momentum = layer.attribute("epsilon", 1e-5), layer.attribute("momentum", 0.9)
+    return compose.batch_norm(layer, layer.value(), gamma, beta, mean, variance, epsilon, momentum)
 
 
 # Activations

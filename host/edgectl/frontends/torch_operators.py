@@ -167,12 +167,14 @@ def matrix_product(layer: TorchLayer) -> Result:
 def batch_norm(layer: TorchLayer) -> Result:
     if layer.argument("training", False):
         raise layer.unsupported("it normalises by the batch's own statistics: call net.eval() before exporting")
-    layer.ignore("momentum", "cudnn_enabled")
+    layer.ignore("cudnn_enabled")
+    # PyTorch counts what a step adds, the graph what it keeps; what float64 makes of it is rounded to what was written.
+    momentum = round(1 - layer.number("momentum", 0.1), 12)
     mean, variance = layer.optional("running_mean"), layer.optional("running_var")
     if mean is None or variance is None:
         raise layer.unsupported("it keeps no running statistics, so it normalises by the batch's own")
     arrays = layer.optional("weight"), layer.optional("bias"), mean, variance
-    result = compose.batch_norm(layer, layer.value("input"), *arrays, layer.number("eps"))
+    result = compose.batch_norm(layer, layer.value("input"), *arrays, layer.number("eps"), momentum)
     return result if layer.kind.startswith("aten.batch_norm") else [result, None, None]
 
 

@@ -54,10 +54,7 @@ class ZooEntry:
         shapes = input_shapes or {"data": self.input_shape}
         model = from_symbol(self.symbol_text(), parameters, shapes, self.name, self.name)
         height, width = model.inputs["data"].shape[2:]
-        usual = self.preprocessing
-        resize = round(usual.resize * min(height, width) / min(usual.crop))
-        preprocessing = replace(usual, resize=resize, crop=(height, width))
-        return replace(model, preprocessing=preprocessing, labels=read_labels(self.labels))
+        return replace(model, preprocessing=self.preprocessing.for_size(height, width), labels=read_labels(self.labels))
 
 
 @functools.cache

@@ -13,12 +13,14 @@ from edgectl.operators.base import Operator, TensorType, require
 class BatchNorm(Operator):
     """inputs: x (N, C, ...), gamma, beta, mean, variance (C). gamma * (x - mean) / sqrt(variance + epsilon) + beta.
 
-    `fix_gamma` (MXNet's default) means gamma is 1 whatever its array holds.
+    `fix_gamma` (MXNet's default) means gamma is 1 whatever its array holds. `momentum` is the share of the old running
+    statistics that a step of training keeps, MXNet's way of counting it; inference does not read it.
     """
 
     kind = "batch_norm"
     epsilon: float = 1e-5
     fix_gamma: bool = False
+    momentum: float = 0.9
 
     def infer(self, x: TensorType, *statistics: TensorType) -> TensorType:  # type: ignore[override]
         require(len(statistics) == 4, f"batch_norm needs gamma, beta, mean and variance, got {len(statistics)} arrays")

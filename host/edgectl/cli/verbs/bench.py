@@ -19,6 +19,10 @@ from edgectl.cli.options import (
     ShapeOption,
     StdOption,
     TopOption,
+    TrackerKeyOption,
+    TrackerOption,
+    TypeOption,
+    WaitOption,
     WeightsOption,
     cache_unless,
     refuse_without_model,
@@ -43,6 +47,10 @@ def bench(
     offload: OffloadOption = "all",
     pixels: PixelsOption = False,
     no_cache: NoCacheOption = False,
+    type: TypeOption = "",
+    tracker: TrackerOption = "",
+    key: TrackerKeyOption = "",
+    wait: WaitOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure repeated inference: latency per sample, VTA counters.
@@ -52,11 +60,13 @@ def bench(
     edgectl bench resnet18_v1 --batch 4 --json
     """
     from edgectl.boards.board import Board
+    from edgectl.boards.choosing import selection
     from edgectl.cli.report import show_measurement, show_warnings
     from edgectl.cli.terminal import print_json, stages
     from edgectl.errors import UsageError
     from edgectl.measuring import measure
 
+    board = selection(board, type, tracker, key)
     image = input or None
     options = {
         "weights": weights,
@@ -73,7 +83,8 @@ def bench(
             from edgectl.deploying import deploy
 
             source = source_or_bundle(model, **options, batch=batch or 1)
-            measurement = deploy(source, board, image, number, repeat, top, progress, cache_unless(no_cache))
+            cache = cache_unless(no_cache)
+            measurement = deploy(source, board, image, number, repeat, top, progress, cache, wait=wait)
         else:
             refuse_without_model(**options)
             with Board(board, start=False) as opened:
@@ -83,7 +94,8 @@ def bench(
                         f"what is live was compiled for batches of {live['batch']}, not {batch}; name the model to "
                         f"deploy it again: edgectl bench {live['model']} --batch {batch}"
                     )
-                measurement = measure(opened, image, number, repeat, top, progress)
+                with opened.leased("bench", wait, progress.remark):
+                    measurement = measure(opened, image, number, repeat, top, progress)
     if json:
         show_warnings(measurement)
         print_json({**measurement.as_dict(), "number": number, "repeat": repeat})

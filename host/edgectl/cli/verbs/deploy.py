@@ -20,6 +20,10 @@ from edgectl.cli.options import (
     ShapeOption,
     StdOption,
     TopOption,
+    TrackerKeyOption,
+    TrackerOption,
+    TypeOption,
+    WaitOption,
     WeightsOption,
     cache_unless,
     source_or_bundle,
@@ -44,6 +48,10 @@ def deploy(
     offload: OffloadOption = "all",
     pixels: PixelsOption = False,
     no_cache: NoCacheOption = False,
+    type: TypeOption = "",
+    tracker: TrackerOption = "",
+    key: TrackerKeyOption = "",
+    wait: WaitOption = None,
     json: JsonOption = False,
 ) -> None:
     """Compile a model, put it on a board, check it, run a photograph.
@@ -54,10 +62,12 @@ def deploy(
     edgectl deploy my_model --shape 3,32,32 --calibration photos/ --input cat.jpg
     edgectl deploy my_model --shape 3,32,32 --data validation.npz --min-agreement 0.98
     """
+    from edgectl.boards.choosing import selection
     from edgectl.cli.report import show_measurement, show_warnings
     from edgectl.cli.terminal import print_json, stages
     from edgectl.deploying import deploy as deploy_model
 
+    board = selection(board, type, tracker, key)
     source = source_or_bundle(
         model,
         weights=weights,
@@ -81,6 +91,7 @@ def deploy(
             cache=cache_unless(no_cache),
             data=data or None,
             min_agreement=min_agreement,
+            wait=wait,
         )
     if json:
         show_warnings(measurement)

@@ -6,17 +6,20 @@ from typing import Annotated
 
 import typer
 
-from edgectl.cli.options import JsonOption
+from edgectl.cli.options import JsonOption, WaitOption
 
 
 def flash(
-    board: Annotated[str, typer.Argument(help="pynq-model, HOST:PORT of an edge-agent, or USER@HOST without one.")],
+    board: Annotated[
+        str, typer.Argument(help="A board, such as pynq-model or HOST:PORT; or USER@HOST without an agent.")
+    ],
     bitstream: Annotated[
         str, typer.Option("--bitstream", help="An id of the catalogue, or a .bit or .bin file (default: what fits).")
     ] = "",
     config: Annotated[str, typer.Option("--config", help="The VTA configuration of a file of your own.")] = "",
     isa: Annotated[str, typer.Option("--isa", help="The VTA hardware version of a file of your own.")] = "",
     type: Annotated[str, typer.Option("--type", help="The kind of board, with USER@HOST.")] = "",
+    wait: WaitOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, and touch nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -41,7 +44,7 @@ def flash(
         if type:
             report = flash_over_ssh(board, type, bitstream, config, isa, dry_run, progress)
         else:
-            report = flash_board(board, bitstream, config, isa, dry_run, progress)
+            report = flash_board(board, bitstream, config, isa, dry_run, progress, wait=wait)
     notices(report.notices)
     if json:
         print_json(report.as_dict())

@@ -20,6 +20,10 @@ from edgectl.cli.options import (
     StdOption,
     TargetOption,
     TopOption,
+    TrackerKeyOption,
+    TrackerOption,
+    TypeOption,
+    WaitOption,
     WeightsOption,
     refuse_without_local,
 )
@@ -49,6 +53,10 @@ def run(
     seed: SeedOption = 0,
     top: TopOption = 5,
     no_cache: NoCacheOption = False,
+    type: TypeOption = "",
+    tracker: TrackerOption = "",
+    key: TrackerKeyOption = "",
+    wait: WaitOption = None,
     json: JsonOption = False,
 ) -> None:
     """Classify a photograph: with the model that is deployed, or with a model on this machine's CPU.
@@ -59,6 +67,7 @@ def run(
     edgectl run resnet20_cifar10 --local --input cat.jpg --softmax
     edgectl run my_model --local --input data0=left.npy --input data1=right.npy --output-layer fc1
     """
+    from edgectl.boards.choosing import selection
     from edgectl.cli.running import run_live, run_local
     from edgectl.errors import UsageError
 
@@ -76,4 +85,4 @@ def run(
     refuse_without_local(**compiling)
     if len(given) + bool(what) > 1:
         raise UsageError(f"one photograph at a time: {', '.join([*filter(None, [what]), *given])} were given")
-    run_live(what or (given[0] if given else ""), board, top, json)
+    run_live(what or (given[0] if given else ""), selection(board, type, tracker, key), wait, top, json)

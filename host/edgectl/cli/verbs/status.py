@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from edgectl.cli.options import BoardOption, JsonOption
+from edgectl.cli.options import BoardOption, JsonOption, TrackerKeyOption, TrackerOption, TypeOption
 
 
-def status(board: BoardOption = "sim", json: JsonOption = False) -> None:
+def status(
+    board: BoardOption = "sim",
+    type: TypeOption = "",
+    tracker: TrackerOption = "",
+    key: TrackerKeyOption = "",
+    json: JsonOption = False,
+) -> None:
     """What is live on a board, how it ran, where its metrics are."""
+    from rich.text import Text
+
     from edge_agent.accuracy import NOT_MEASURED, Accuracy
     from edgectl.boards.board import Board
+    from edgectl.boards.choosing import selection
+    from edgectl.boards.leasing import in_words
     from edgectl.cli.terminal import output, print_json, table
 
-    with Board(board, start=False) as opened:
+    with Board(selection(board, type, tracker, key), start=False) as opened:
         document = {**opened.status(), "metrics_url": opened.metrics_url}
     if json:
         print_json(document)
@@ -35,5 +45,7 @@ def status(board: BoardOption = "sim", json: JsonOption = False) -> None:
     if fpga:
         loaded = fpga["bitstream"]
         rows.add_row("FPGA", fpga["problem"] or (loaded["id"] if loaded else "not programmed from here"))
+    if lease := document.get("lease"):
+        rows.add_row("lease", Text(in_words(lease)))
     rows.add_row("metrics", document["metrics_url"])
     console.print(rows)

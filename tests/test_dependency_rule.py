@@ -11,15 +11,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"edgectl": ROOT / "host" / "edgectl", "edge_agent": ROOT / "device_agent" / "edge_agent"}
 
-LAYERS = ("vta", "hardware", "register_model", "devices", "runtime", "rpc", "http")
+LAYERS = ("vta", "hardware", "register_model", "devices", "self_test", "fpga", "runtime", "rpc", "http")
 """The agent's folders from the bottom up; rpc and http stand side by side."""
 BELOW = {
     "vta": set(),
     "hardware": {"vta"},
     "register_model": {"vta", "hardware"},
     "devices": {"vta", "hardware", "register_model"},
+    "self_test": {"vta", "devices"},
+    "fpga": {"vta", "hardware", "devices", "self_test"},
     "runtime": {"vta", "devices"},
-    "rpc": {"vta", "devices", "runtime"},
+    "rpc": {"vta", "devices", "fpga", "runtime"},
     "http": {"vta", "devices", "runtime"},
 }
 

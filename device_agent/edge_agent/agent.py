@@ -22,10 +22,15 @@ from typing import Any
 from edge_agent import boards
 from edge_agent.activity import Activity
 from edge_agent.announce import Announcement, Announcer, library
-from edge_agent.devices import open_accelerator
+from edge_agent.devices import open_accelerator, system_of
 from edge_agent.errors import AgentError, BusyError
+from edge_agent.fpga.flashing import Flasher
+from edge_agent.fpga.helper import HelperProgrammer
+from edge_agent.fpga.programmer import DirectProgrammer
+from edge_agent.fpga_service import FpgaService
 from edge_agent.http.server import Server as HttpServer
 from edge_agent.identity import identity
+from edge_agent.image import describe_image
 from edge_agent.lease import Leases
 from edge_agent.metrics import Metrics
 from edge_agent.rpc.server import Server as RpcServer
@@ -77,6 +82,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--idle-timeout", type=_seconds, metavar="SECONDS", help="end after so long without an RPC call"
+    )
+    parser.add_argument(
+        "--fpga-helper",
+        type=Path,
+        metavar="SOCKET",
+        help="program the FPGA through edge-fpga, which listens there (default: this process does, as root)",
     )
     parser.add_argument(
         "--name",
@@ -148,9 +159,16 @@ class Agent:
             share = self._profile.memory_bytes // 4
             limits = Limits(frame_bytes=share, memory_bytes=share, bundle_bytes=2 * share)
             store = Store(options.state_dir, limits.bundle_bytes)
+            self._system = system_of(self._profile.accelerator, options.state_dir)
+            flasher = self._flasher()
             self._service = Service(
-                Runtime(self._accelerator, directory=kernels), self._accelerator, store, self._metrics
+                Runtime(self._accelerator, directory=kernels),
+                self._accelerator,
+                store,
+                self._metrics,
+                fpga_problem=(lambda: flasher.problem) if flasher is not None else lambda: "",
             )
+            self._fpga = FpgaService(self._profile, flasher, self._service, self._accelerator)
             endpoint = Endpoint(
                 options.board,
                 self._service,
@@ -162,6 +180,7 @@ class Agent:
                 self._activity.working,
                 self._leases,
                 self._key,
+                self._fpga,
             )
             self._rpc = RpcServer((options.host, options.port), [self._key], endpoint, self._metrics)
             self._http = HttpServer((options.host, options.http_port), self.status, self._metrics)
@@ -175,6 +194,14 @@ class Agent:
         if options.tracker:
             host = None if options.host in ("0.0.0.0", "::") else options.host
             self._registration = Registration(options.tracker, self._key.split(":")[0], self._rpc, host)
+
+    def _flasher(self) -> Flasher | None:
+        """What programs this board's FPGA; None where it has none."""
+        if self._profile.fpga is None:
+            return None
+        helper: Path | None = self._options.fpga_helper
+        programmer = HelperProgrammer(helper) if helper else DirectProgrammer(self._system, self._profile)
+        return Flasher(self._profile, self._options.state_dir, self._system, programmer)
 
     def _make_announcer(self) -> Announcer | None:
         """None where it is not wanted or not possible."""
@@ -190,13 +217,13 @@ class Agent:
 
     def _announcement(self) -> Announcement:
         status = self.status()
-        live, bitstream = status["live"], status.get("bitstream")
+        live, bitstream = status["live"], (status["fpga"] or {}).get("bitstream")
         return Announcement(
             self._identity,
             self._options.name,
             self._options.board,
             self._profile.config,
-            str(bitstream.get("id", "") if isinstance(bitstream, dict) else bitstream or ""),
+            bitstream["id"] if bitstream else "",
             live["model"] if live else "",
             VERSION,
             self._http.port,
@@ -229,6 +256,8 @@ class Agent:
             "rpc_port": self._rpc.port,
             "http_port": self._http.port,
             "sessions": self._rpc.sessions,
+            "image": describe_image(self._system),
+            "fpga": self._fpga.status(),
             "lease": self._leases.status(),
             **self._service.status(),
         }
@@ -236,6 +265,7 @@ class Agent:
     def run(self) -> None:
         """Restore what was live, serve, and leave nothing behind."""
         options = self._options
+        self._fpga.restore()
         self._service.restore()
         try:
             self._rpc.start()
@@ -260,6 +290,7 @@ class Agent:
             with self._activity.working():  # the idle time begins now
                 pass
             while not self._stop.wait(0.2):
+                self._fpga.recover()
                 if options.idle_timeout is not None and self._activity.idle_seconds > options.idle_timeout:
                     logger.info("no call for %g s: ending", options.idle_timeout)
                     break

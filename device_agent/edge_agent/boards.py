@@ -1,16 +1,21 @@
-"""Board profiles: what a kind of board is, read from bitstreams/edge_bitstreams/profiles."""
+"""Board profiles: what a kind of board is, read from bitstreams/edge_bitstreams/profiles.
+
+A table may be `like` another one: it then has that one's entries, but for those that it has itself.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from importlib import resources
 from typing import Any, TypeVar
 
 from edge_agent.errors import IncompatibleError
+from edge_agent.tables import read_table, resolve, table_names
 from edge_agent.vta.config import Config
 from edge_agent.vta.features import FEATURES
+
+_FOLDER = "profiles"
 
 SIMULATED = frozenset({"sim", "zynq_model"})
 """Accelerators that exist on any machine: boards with one are started when they are needed."""
@@ -34,6 +39,34 @@ class Hardware:
 
 
 @dataclass(frozen=True)
+class RegisterField:
+    """The bits `mask` of the 32-bit register at a physical address shall have the value `value`."""
+
+    register: int
+    mask: int
+    value: int
+
+
+@dataclass(frozen=True)
+class Fpga:
+    """A board's FPGA, and how it is programmed.
+
+    `part` is how a bitstream's header names the die, without "xc", package and speed; `idcode` how its data does, 0
+    where that is not known; `bitstream_bytes` the length of a whole image, 0 where that is not known. `method` says
+    what programs it: "fpga_manager" is the kernel's, which calls itself `manager`; agents do no other. `swap_words`: it
+    wants the bytes of 32-bit words reversed. `port_widths` are set after programming, before the core is touched.
+    """
+
+    part: str
+    idcode: int
+    bitstream_bytes: int
+    method: str
+    manager: str
+    swap_words: bool
+    port_widths: tuple[RegisterField, ...]
+
+
+@dataclass(frozen=True)
 class BoardProfile:
     """A kind of board. `accelerator` is the file in devices/ that drives it, `cpu` the kernels' target, `processor` the
     description of the real board's CPU by which its time is predicted.
@@ -41,7 +74,7 @@ class BoardProfile:
     `config` and `isa` (the VTA hardware version) name what its bitstream implements, `features` what that does beyond
     the portable rules. `clock_hz` is the fabric's clock, `bus_bytes` the width of its memory port; `memory_bytes` is
     the board's memory, DMA buffers must lie below `dma_limit_bytes`. `sources` says where the figures come from.
-    `hardware` is None where no registers are behind the accelerator.
+    `hardware` is None where no registers are behind the accelerator, `fpga` where nothing has to be programmed.
     """
 
     name: str
@@ -58,6 +91,7 @@ class BoardProfile:
     dma_limit_bytes: int
     sources: str
     hardware: Hardware | None = None
+    fpga: Fpga | None = None
 
     @property
     def simulated(self) -> bool:
@@ -71,8 +105,7 @@ class BoardProfile:
 
 def profile_names() -> list[str]:
     """The boards that there are profiles of, sorted."""
-    folder = resources.files("edge_bitstreams").joinpath("profiles")
-    return sorted(entry.name[: -len(".json")] for entry in folder.iterdir() if entry.name.endswith(".json"))
+    return table_names(_FOLDER)
 
 
 def profile(name: str) -> BoardProfile:
@@ -80,17 +113,18 @@ def profile(name: str) -> BoardProfile:
     names = profile_names()
     if name not in names:
         raise IncompatibleError(f"there is no board '{name}'; known boards: {', '.join(names)}")
-    text = resources.files("edge_bitstreams").joinpath("profiles").joinpath(f"{name}.json").read_text(encoding="utf-8")
-    return parse_profile(name, text)
+    return parse_profile(name, read_table(_FOLDER, name))
 
 
 def parse_profile(name: str, text: str) -> BoardProfile:
     """A profile from its JSON text. Raises IncompatibleError on missing, unknown or wrong entries."""
     try:
-        entries: dict[str, Any] = json.loads(text)
+        entries: dict[str, Any] = resolve(_FOLDER, json.loads(text))
         given = {**entries, "features": frozenset(entries["features"]), "name": name}
         if given.get("hardware") is not None:
             given["hardware"] = _hardware(given["hardware"])
+        if given.get("fpga") is not None:
+            given["fpga"] = _fpga(given["fpga"])
         board = _checked(BoardProfile, given, f"board profile '{name}'")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise IncompatibleError(f"board profile '{name}' is malformed: {error!r}") from error
@@ -108,7 +142,14 @@ def _hardware(entries: Mapping[str, Any]) -> Hardware:
     return _checked(Hardware, {**entries, "registers": registers}, "its hardware")
 
 
-_Made = TypeVar("_Made", BoardProfile, Hardware)
+def _fpga(entries: Mapping[str, Any]) -> Fpga:
+    widths = tuple(
+        RegisterField(**{name: int(number, 16) for name, number in width.items()}) for width in entries["port_widths"]
+    )
+    return _checked(Fpga, {**entries, "idcode": int(entries["idcode"], 16), "port_widths": widths}, "its fpga")
+
+
+_Made = TypeVar("_Made", BoardProfile, Hardware, Fpga)
 
 
 def _checked(kind: type[_Made], entries: Mapping[str, Any], what: str) -> _Made:
@@ -134,4 +175,6 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "frozenset[str]": (frozenset,),
     "Mapping[str, int]": (dict,),
     "Hardware | None": (Hardware, type(None)),
+    "Fpga | None": (Fpga, type(None)),
+    "tuple[RegisterField, ...]": (tuple,),
 }

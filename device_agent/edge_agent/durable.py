@@ -13,12 +13,14 @@ RESERVED_BYTES = 16 << 20
 """Disk space that uploads leave free, so that state can still be written."""
 
 
-def require_space(folder: Path, nbytes: int) -> None:
-    """Raise AgentError where writing `nbytes` into a folder would fill the disk."""
+def require_space(folder: Path, nbytes: int, reserve: int | None = None) -> None:
+    """Raise AgentError where writing `nbytes` into a folder would leave less than `reserve` free (default:
+    RESERVED_BYTES)."""
+    reserve = RESERVED_BYTES if reserve is None else reserve
     free = shutil.disk_usage(folder).free
-    if nbytes > free - RESERVED_BYTES:
+    if nbytes > free - reserve:
         raise AgentError(
-            f"{nbytes} bytes do not fit on the agent's disk: {free} are free, {RESERVED_BYTES} stay reserved; "
+            f"{nbytes} bytes do not fit on the agent's disk: {free} are free in {folder}, {reserve} stay reserved; "
             "free some space and try again"
         )
 

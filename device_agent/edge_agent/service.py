@@ -22,6 +22,7 @@ from edge_agent.errors import (
     AgentError,
     BusyError,
     DeadlineError,
+    DegradedError,
     HardwareError,
     IncompatibleError,
 )
@@ -132,9 +133,17 @@ class Service:
     """The single owner of the accelerator. Thread-safe."""
 
     def __init__(
-        self, runtime: Runtime, accelerator: Accelerator, store: Store, metrics: Metrics, queue_depth: int = QUEUE_DEPTH
+        self,
+        runtime: Runtime,
+        accelerator: Accelerator,
+        store: Store,
+        metrics: Metrics,
+        queue_depth: int = QUEUE_DEPTH,
+        fpga_problem: Callable[[], str] = lambda: "",
     ) -> None:
-        """`runtime` executes on `accelerator`, which nothing else may use from now on."""
+        """`runtime` executes on `accelerator`, which nothing else may use from now on, but in `exclusively`.
+        `fpga_problem` says why the FPGA has to be programmed before anything runs; "" where it need not be."""
+        self._fpga_problem = fpga_problem
         self._runtime = runtime
         self._accelerator = accelerator
         self._store = store
@@ -155,7 +164,7 @@ class Service:
                 self.activate(digest)
                 return
             except Exception as error:  # whatever it is, the agent has to come up
-                if isinstance(error, HardwareError) or self._accelerator.condition():
+                if isinstance(error, HardwareError) or self._condition():
                     # The bundle is not to blame: it goes live once the board is in order.
                     self._reason = f"bundle {digest[:12]} waits: {error}"
                     logger.error("%s", self._reason)
@@ -167,6 +176,11 @@ class Service:
                     return
                 logger.warning("rolling back to bundle %s", previous[:12])
                 self._store.roll_back()
+
+    def exclusively(self, call: Callable[[], Result]) -> Result:
+        """Run `call`, which programs and tests the FPGA, while nothing else uses the accelerator: requests wait.
+        Raises BusyError, and what `call` raises."""
+        return self._worker.call(lambda waited: self._observed(call))
 
     def reprogrammed(self) -> None:
         """The FPGA has just been programmed: what waited for that goes live. Raises BusyError."""
@@ -197,7 +211,11 @@ class Service:
         def specs(indices: Mapping[str, int]) -> tuple[TensorSpec, ...]:
             return tuple(TensorSpec(name, plan.buffers[i].shape, plan.buffers[i].dtype) for name, i in indices.items())
 
-        loaded = self._worker.call(lambda waited: self._observed(lambda: self._runtime.load(bundle)))
+        def load(waited: float) -> LoadedModel:
+            self._require_programmed()
+            return self._observed(lambda: self._runtime.load(bundle))
+
+        loaded = self._worker.call(load)
         return Model(bundle, loaded, specs(plan.inputs), specs(plan.outputs))
 
     def _unload(self, model: Model) -> None:
@@ -300,6 +318,7 @@ class Service:
 
     def _guarded(self, call: Callable[[], Any]) -> Any:
         def guarded() -> Any:
+            self._require_programmed()
             try:
                 return call()
             except DeadlineError:
@@ -314,7 +333,17 @@ class Service:
         try:
             return call()
         finally:
-            self._metrics.set_degraded(bool(self._accelerator.condition()))
+            self._metrics.set_degraded(bool(self._condition()))
+
+    def _condition(self) -> str:
+        """Why the accelerator cannot be used until its FPGA is programmed; "" while it can."""
+        return self._fpga_problem() or self._accelerator.condition()
+
+    def _require_programmed(self) -> None:
+        if problem := self._fpga_problem():
+            raise DegradedError(
+                f"the accelerator cannot be used: {problem}; program the FPGA again: `edgectl flash BOARD`"
+            )
 
     def bench(
         self,
@@ -348,7 +377,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether a self-tested model is live, on an accelerator that can be used."""
-        return self._live is not None and not self._accelerator.condition()
+        return self._live is not None and not self._condition()
 
     def manifest(self) -> dict[str, Any]:
         """The live bundle's manifest. Raises IncompatibleError where nothing is live."""
@@ -360,7 +389,7 @@ class Service:
     def status(self) -> dict[str, Any]:
         """What is live, and the last inference; `reason` says why it is not ready, `degraded` why the FPGA has to be
         programmed."""
-        live, degraded = self._live, self._accelerator.condition()
+        live, degraded = self._live, self._condition()
         return {
             "ready": live is not None and not degraded,
             "reason": degraded or ("" if live else self._reason),

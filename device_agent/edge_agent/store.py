@@ -34,6 +34,8 @@ class Active:
 class Store:
     """The bundles under a state directory, which it owns alone. Thread-safe."""
 
+    what = "bundle"
+
     def __init__(self, directory: Path, maximum_bytes: int = MAXIMUM_BYTES) -> None:
         """Open, creating what is missing, and sweep leftovers. Bundles of more than `maximum_bytes` are not accepted:
         the board could not hold them in memory. Raises AgentError where the directory is unusable."""

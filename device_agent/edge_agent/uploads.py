@@ -1,4 +1,4 @@
-"""Resumable uploads of bundles: begin, chunks, commit. A client that lost its connection begins again and goes on."""
+"""Resumable uploads: begin, chunks, commit. A client that lost its connection begins again and goes on."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from typing import Protocol
 
 from edge_agent import durable
 from edge_agent.errors import AgentError, BusyError, InputError, VerificationError
-from edge_agent.store import Store
 
 MAXIMUM_UPLOADS = 4
 STALE_SECONDS = 600.0
@@ -21,8 +21,24 @@ REMEMBERED = 16
 """Finished uploads that are known by their SHA-256, so that sending the same file again costs nothing."""
 
 
+class Target(Protocol):
+    """Where files go once they are whole: the store of bundles, the shelf of bitstreams."""
+
+    what: str
+    maximum_bytes: int
+
+    @property
+    def incoming(self) -> Path:
+        """The folder for files that will be given to `add`."""
+
+    def has(self, digest: str) -> bool: ...
+
+    def add(self, file: Path) -> str:
+        """Check a file and keep it; its digest."""
+
+
 class _Upload:
-    """A file on its way, or arrived: then `digest` is its bundle's."""
+    """A file on its way, or arrived: then `digest` is what the target calls it by."""
 
     def __init__(self, path: Path, nbytes: int) -> None:
         self.path = path
@@ -36,35 +52,37 @@ class _Upload:
 class Uploads:
     """Uploads by the SHA-256 of the whole file. Thread-safe; several clients may send the same file at once."""
 
-    def __init__(self, store: Store, stale_seconds: float = STALE_SECONDS) -> None:
-        self._store = store
+    def __init__(self, target: Target, stale_seconds: float = STALE_SECONDS) -> None:
+        self._target = target
         self._stale_seconds = stale_seconds
         self._uploads: dict[str, _Upload] = {}
         self._lock = threading.Lock()
 
     def begin(self, nbytes: int, sha256: str) -> int:
-        """Start or resume; returns how many bytes the agent already has: all of them where the bundle is there.
+        """Start or resume; returns how many bytes the agent already has: all of them where the file is there.
 
         Raises InputError (size, digest), BusyError (too many uploads) or AgentError (the disk is too small).
         """
         if not re.fullmatch("[0-9a-f]{64}", sha256):
             raise InputError(f"{sha256[:80]!r} is not a SHA-256: 64 hexadecimal digits")
-        if not 0 < nbytes <= self._store.maximum_bytes:
-            raise InputError(f"a bundle of {nbytes} bytes cannot be; 1 to {self._store.maximum_bytes} are accepted")
+        if not 0 < nbytes <= self._target.maximum_bytes:
+            raise InputError(
+                f"a {self._target.what} of {nbytes} bytes cannot be; 1 to {self._target.maximum_bytes} are accepted"
+            )
         with self._lock:
             upload = self._uploads.get(sha256)
             if upload is not None and upload.nbytes == nbytes and self._is_usable(upload):
                 upload.touched = time.monotonic()
                 return upload.received
             self._make_room()
-            durable.require_space(self._store.incoming, nbytes)
-            path = self._store.incoming / f"{sha256}.{secrets.token_hex(4)}.part"
+            durable.require_space(self._target.incoming, nbytes)
+            path = self._target.incoming / f"{sha256}.{secrets.token_hex(4)}.part"
             path.write_bytes(b"")
             self._uploads[sha256] = _Upload(path, nbytes)
             return 0
 
     def _is_usable(self, upload: _Upload) -> bool:
-        return upload.digest is None or self._store.has(upload.digest)
+        return upload.digest is None or self._target.has(upload.digest)
 
     def _make_room(self) -> None:
         now = time.monotonic()
@@ -111,7 +129,7 @@ class Uploads:
         upload.touched = time.monotonic()
 
     def commit(self, sha256: str) -> str:
-        """Verify the whole file and keep it; returns the bundle's digest. May be called again.
+        """Verify the whole file and keep it; returns what the target calls it by. May be called again.
 
         Raises InputError where bytes are missing (the upload goes on then), VerificationError or IncompatibleError
         where the file is wrong (it ends then).
@@ -128,7 +146,7 @@ class Uploads:
                     raise VerificationError(
                         f"the uploaded file has SHA-256 {found}, {sha256} was announced; upload it again"
                     )
-                upload.digest = self._store.add(upload.path)
+                upload.digest = self._target.add(upload.path)
             except BaseException:
                 upload.path.unlink(missing_ok=True)
                 with self._lock:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgectl.converting import convert as convert
     from edgectl.deploying import deploy as deploy
     from edgectl.evaluating import evaluate as evaluate
+    from edgectl.flashing import flash as flash
     from edgectl.graph import Model as Model
     from edgectl.loading import load as load
     from edgectl.local import LocalModel as LocalModel
@@ -43,6 +44,7 @@ _PLACES = {
     "compile_local": ("edgectl.local", "compile_local"),
     "deploy": ("edgectl.deploying", "deploy"),
     "evaluate": ("edgectl.evaluating", "evaluate"),
+    "flash": ("edgectl.flashing", "flash"),
     "load": ("edgectl.loading", "load"),
     "measure_agreement": ("edgectl.accuracy", "measure_agreement"),
     "quantize": ("edgectl.quantization.quantizer", "quantize"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import http
 import http.client
+import os
 import shutil
 import socket
 import threading
@@ -13,6 +15,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from edgectl.errors import EdgectlError, UnreachableError, VerificationError
@@ -29,7 +32,8 @@ class Downloader:
     """Fetches files over HTTP(S) and remembers which hosts did not answer.
 
     Times are seconds: `connect_timeout` for name lookup and connection together, `stall_timeout` without a byte.
-    A transfer slower than `minimum_rate` bytes per second over `stall_timeout` counts as stalled.
+    A transfer slower than `minimum_rate` bytes per second over `stall_timeout` counts as stalled. With `resume`, what
+    has come of a file whose whole digest is known is kept beside it, and the next attempt, or the next run, goes on.
     """
 
     connect_timeout: float = 4.0
@@ -38,6 +42,7 @@ class Downloader:
     attempts: int = 3
     pause: float = 0.5
     progress: Progress | None = None
+    resume: bool = False
     _dead: dict[str, str] = field(default_factory=dict)
 
     def fetch(self, url: str, target: Path, algorithm: str = "", digest: str = "") -> None:
@@ -59,38 +64,59 @@ class Downloader:
 
     def _fetch_once(self, url: str, target: Path, algorithm: str, digest: str) -> None:
         self._require_alive(url)
-        request = urllib.request.Request(url, headers={"User-Agent": USER_AGENT})
+        partial = target.with_name(f".{target.name}.{digest}.partial") if self.resume and digest else None
+        had = partial.stat().st_size if partial is not None and partial.exists() else 0
+        headers = {"User-Agent": USER_AGENT, **({"Range": f"bytes={had}-"} if had else {})}
         try:
-            response = urllib.request.urlopen(request, timeout=self.stall_timeout)
+            response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=self.stall_timeout)
         except urllib.error.HTTPError as error:
+            if had and partial is not None and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                partial.unlink()
+                raise _Transient("the server has less of the file than was received before") from error
             if error.code >= 500 or error.code == 429:
                 raise _Transient(f"the server answers {error.code} {error.reason}") from error
             raise UnreachableError(f"{url}: the server answers {error.code} {error.reason}") from error
         except (OSError, http.client.HTTPException) as error:
             raise _Transient(_reason(error)) from error
         with response:
+            had = had if response.headers.get("Content-Range", "").startswith(f"bytes {had}-") else 0
             expected = _content_length(response)
             _require_space(target, expected)
-            checksum = hashlib.new(algorithm) if algorithm else None
-            with atomic_file(target) as file:
-                received, begin = 0, time.monotonic()
-                while chunk := self._read(response):
-                    file.write(chunk)
-                    received += len(chunk)
-                    if checksum is not None:
-                        checksum.update(chunk)
-                    if self.progress is not None:
-                        self.progress(received, expected)
-                    elapsed = time.monotonic() - begin
-                    if elapsed > self.stall_timeout and received < elapsed * self.minimum_rate:
-                        raise _Transient(f"only {received} bytes came in {elapsed:.0f} s")
-                if received < expected:
-                    raise _Transient(f"the transfer ended after {received} of {expected} bytes")
-                if checksum is not None and not checksum.hexdigest().startswith(digest):
-                    raise VerificationError(
-                        f"{url} has {algorithm} {checksum.hexdigest()[: len(digest)]}, expected {digest}; "
-                        "the file or the network changes it: try again or set EDGECTL_MIRROR"
-                    )
+            if partial is None:
+                with atomic_file(target) as file:
+                    self._receive(response, file, 0, expected)
+                    _check_digest(url, file, algorithm, digest)
+                return
+            try:
+                partial.parent.mkdir(parents=True, exist_ok=True)
+                with partial.open("r+b" if had else "w+b") as file:
+                    file.seek(had)
+                    self._receive(response, file, had, had + expected if expected else 0)
+                    _check_digest(url, file, algorithm, digest)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, target)
+            except VerificationError:
+                partial.unlink()
+                raise
+            except OSError as error:
+                raise EdgectlError(
+                    f"cannot write {target}: {error.strerror or error}; make room or choose a folder you can write to"
+                ) from error
+
+    def _receive(self, response: http.client.HTTPResponse, file: BinaryIO, had: int, expected: int) -> None:
+        """Write the rest of a file of which `had` bytes are there; `expected` in all, 0 where that is not known."""
+        received, begin = had, time.monotonic()
+        while chunk := self._read(response):
+            file.write(chunk)
+            received += len(chunk)
+            if self.progress is not None:
+                self.progress(received, expected)
+            elapsed = time.monotonic() - begin
+            if elapsed > self.stall_timeout and received - had < elapsed * self.minimum_rate:
+                raise _Transient(f"only {received - had} bytes came in {elapsed:.0f} s")
+        if received < expected:
+            raise _Transient(f"the transfer ended after {received} of {expected} bytes")
 
     @staticmethod
     def _read(response: http.client.HTTPResponse) -> bytes:
@@ -110,6 +136,22 @@ class Downloader:
             self._dead[key] = failure
         if key in self._dead:
             raise UnreachableError(f"{key} cannot be reached: {self._dead[key]}")
+
+
+def _check_digest(url: str, file: BinaryIO, algorithm: str, digest: str) -> None:
+    """Raises VerificationError where a whole file, open for reading, has another digest."""
+    if not algorithm:
+        return
+    checksum = hashlib.new(algorithm)
+    file.flush()
+    file.seek(0)
+    while chunk := file.read(CHUNK):
+        checksum.update(chunk)
+    if not checksum.hexdigest().startswith(digest):
+        raise VerificationError(
+            f"{url} has {algorithm} {checksum.hexdigest()[: len(digest)]}, expected {digest}; "
+            "the file or the network changes it: try again or set EDGECTL_MIRROR"
+        )
 
 
 def _content_length(response: http.client.HTTPResponse) -> int:

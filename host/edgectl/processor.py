@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from importlib import resources
 from typing import Any
 
+from edge_agent.tables import read_table, resolve, table_names
 from edgectl.errors import IncompatibleError
 
+_FOLDER = "processors"
 OTHER = "other"
 """The entry of `kernel_cycles` for operators that have none of their own."""
 
@@ -52,17 +53,16 @@ class Processor:
 
 def processor(name: str) -> Processor:
     """The description called `name`. Raises IncompatibleError where there is none or it is malformed."""
-    folder = resources.files("edge_bitstreams").joinpath("processors")
-    known = sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+    known = table_names(_FOLDER)
     if name not in known:
         raise IncompatibleError(f"there is no description of the processor '{name}'; known are {', '.join(known)}")
-    return parse_processor(name, folder.joinpath(f"{name}.json").read_text(encoding="utf-8"))
+    return parse_processor(name, read_table(_FOLDER, name))
 
 
 def parse_processor(name: str, text: str) -> Processor:
     """A description from its JSON text. Raises IncompatibleError on missing, unknown or impossible entries."""
     try:
-        entries: dict[str, Any] = json.loads(text)
+        entries: dict[str, Any] = resolve(_FOLDER, json.loads(text))
         wanted = {field.name for field in fields(Processor)} - {"name"}
         if set(entries) != wanted:
             raise IncompatibleError(

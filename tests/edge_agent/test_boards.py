@@ -8,7 +8,7 @@ from importlib import resources
 
 import pytest
 
-from edge_agent.boards import parse_profile, profile, profile_names
+from edge_agent.boards import RegisterField, parse_profile, profile, profile_names
 from edge_agent.errors import IncompatibleError
 from edge_agent.vta.config import DEFAULT_CONFIG
 
@@ -25,9 +25,34 @@ HARDWARE = {
 def test_every_profile_is_complete(name: str) -> None:
     board = profile(name)
     assert board.name == name
-    assert board.vta == DEFAULT_CONFIG
-    assert board.clock_hz == 100_000_000 and board.bus_bytes == 8
-    assert board.dma_limit_bytes == 1 << 30
+    assert board.vta == DEFAULT_CONFIG and board.isa == "0.0.2"
+    multiprocessor = name.startswith(("ultra96", "zcu104"))
+    assert (board.clock_hz, board.bus_bytes) == ((333_000_000, 16) if multiprocessor else (100_000_000, 8))
+    assert board.dma_limit_bytes == (2 if multiprocessor else 1) << 30
+    assert board.simulated == (board.cpu == "host")
+
+
+def test_how_each_fpga_is_programmed() -> None:
+    fpgas = {name: fpga for name in profile_names() if (fpga := profile(name).fpga)}
+    assert {name: (fpga.part, fpga.idcode, fpga.bitstream_bytes) for name, fpga in fpgas.items()} == {
+        **dict.fromkeys(("pynq", "pynq-model", "pynq-z1", "pynq-z2"), ("7z020", 0x03727093, 4_045_564)),
+        "ultra96": ("zu3eg", 0x04710093, 0),
+        "zcu104": ("zu7ev", 0x04730093, 0),
+        "de10nano": ("5CSEBA6U23I7", 0, 0),
+    }
+    assert {fpga.method for name, fpga in fpgas.items() if name != "de10nano"} == {"fpga_manager"}
+    widths = (RegisterField(0xFD360000, 3, 0), RegisterField(0xFD360014, 3, 0), RegisterField(0xFD615000, 0x300, 0x200))
+    assert fpgas["ultra96"].port_widths == fpgas["zcu104"].port_widths == widths
+    assert fpgas["pynq"].port_widths == ()
+
+
+def test_a_table_that_is_like_another() -> None:
+    z2, pynq = profile("pynq-z2"), profile("pynq")
+    assert replace(z2, name=pynq.name, description=pynq.description, sources=pynq.sources) == pynq
+    sim = profile("ultra96-sim")
+    assert (sim.hardware, sim.fpga, sim.clock_hz) == (None, None, profile("ultra96").clock_hz)
+    with pytest.raises(IncompatibleError, match="it is like 'unicorn', which is none of de10nano, "):
+        parse_profile("mine", json.dumps({"like": "unicorn"}))
 
 
 def test_the_simulated_board_is_a_pynq_but_for_its_cpu() -> None:
@@ -54,6 +79,9 @@ def test_an_unknown_board_is_answered_with_the_known_ones(name: str) -> None:
         ({"hardware": {"registers": {"fetch": "43C0.0000"}}}, "malformed"),
         ({"hardware": {"registers": {"fetch": "0x1000"}, "coherent": True}}, "its hardware must have exactly"),
         ({"hardware": {**HARDWARE, "coherent": 1}}, "coherent is 1, not of type bool"),
+        ({"fpga": {}}, "malformed"),
+        ({"fpga": {"idcode": "0x1", "port_widths": []}}, "its fpga must have exactly"),
+        ({"fpga": {"idcode": "0x1", "port_widths": [{"register": "0x1"}]}}, "malformed"),
     ],
 )
 def test_a_wrong_profile_is_refused(change: dict[str, object], message: str) -> None:

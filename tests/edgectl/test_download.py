@@ -11,7 +11,7 @@ import pytest
 
 from edgectl.download import Downloader
 from edgectl.errors import EdgectlError, UnreachableError, VerificationError
-from tests.edgectl.file_server import FileServer, cut, fail, file_server
+from tests.edgectl.file_server import Behaviour, FileServer, Handler, cut, fail, file_server
 
 CONTENT = bytes(range(256)) * 4096
 SHA1 = hashlib.sha1(CONTENT).hexdigest()
@@ -143,3 +143,62 @@ def test_an_unwritable_folder_is_named(server: FileServer, downloader: Downloade
     (tmp_path / "occupied").write_text("")
     with pytest.raises(EdgectlError, match="cannot write"):
         downloader.fetch(f"{server.url}/file", tmp_path / "occupied" / "file")
+
+
+def ranged(content: bytes, upto: int, served: list[str]) -> Behaviour:
+    """A server that knows ranges, and sends at most so many bytes at once."""
+
+    def answer(request: Handler) -> None:
+        wanted = request.headers.get("Range", "")
+        served.append(wanted)
+        begin = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        request.send_response(206 if wanted else 200)
+        if wanted:
+            request.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+        request.send_header("Content-Length", str(len(content) - begin))
+        request.end_headers()
+        request.wfile.write(content[begin : begin + upto])
+
+    return answer
+
+
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_a_download_is_resumed_within_a_run_and_in_the_next_one(server: FileServer, tmp_path: Path) -> None:
+    downloader = Downloader(connect_timeout=2, stall_timeout=2, pause=0.01, attempts=2, resume=True)
+    served: list[str] = []
+    third = len(CONTENT) // 3
+    server.routes["/file"] = ranged(CONTENT, third, served)
+    with pytest.raises(UnreachableError, match=rf"ended after {2 * third} of {len(CONTENT)} bytes"):
+        downloader.fetch(f"{server.url}/file", tmp_path / "file", "sha256", SHA256)
+    assert served == ["", f"bytes={third}-"] and names(tmp_path) == [f".file.{SHA256}.partial"]
+    server.routes["/file"] = ranged(CONTENT, len(CONTENT), served)
+    told: list[tuple[int, int]] = []
+    downloader.progress = lambda received, expected: told.append((received, expected))
+    downloader.fetch(f"{server.url}/file", tmp_path / "file", "sha256", SHA256)
+    assert served[2:] == [f"bytes={2 * third}-"] and told[-1] == (len(CONTENT), len(CONTENT))
+    assert (tmp_path / "file").read_bytes() == CONTENT and names(tmp_path) == ["file"]
+
+
+def test_a_server_without_ranges_sends_it_all_again(server: FileServer, tmp_path: Path) -> None:
+    (tmp_path / f".file.{SHA256}.partial").write_bytes(b"something else entirely")
+    server.routes["/file"] = CONTENT
+    Downloader(resume=True).fetch(f"{server.url}/file", tmp_path / "file", "sha256", SHA256)
+    assert (tmp_path / "file").read_bytes() == CONTENT and names(tmp_path) == ["file"]
+
+
+def test_what_was_received_before_is_wrong(server: FileServer, tmp_path: Path) -> None:
+    """The whole file is checked, so a wrong beginning is thrown away and fetched again."""
+    (tmp_path / f".file.{SHA256}.partial").write_bytes(b"something else entirely")
+    served: list[str] = []
+    server.routes["/file"] = ranged(CONTENT, len(CONTENT), served)
+    Downloader(pause=0.01, resume=True).fetch(f"{server.url}/file", tmp_path / "file", "sha256", SHA256)
+    assert served == ["bytes=23-", ""] and (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_more_was_received_before_than_there_is(server: FileServer, tmp_path: Path) -> None:
+    (tmp_path / f".file.{SHA256}.partial").write_bytes(CONTENT + b"more")
+    server.routes["/file"] = [fail(416), CONTENT]
+    Downloader(pause=0.01, resume=True).fetch(f"{server.url}/file", tmp_path / "file", "sha256", SHA256)
+    assert (tmp_path / "file").read_bytes() == CONTENT and names(tmp_path) == ["file"]

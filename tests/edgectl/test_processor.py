@@ -32,7 +32,12 @@ def test_the_pynq() -> None:
 
 
 def test_every_board_has_a_processor() -> None:
-    assert {processor(profile(name).processor).name for name in profile_names()} == {"pynq"}
+    assert {processor(profile(name).processor).name for name in profile_names()} == {"pynq", "zynqmp", "de10nano"}
+
+
+def test_a_processor_that_is_like_another() -> None:
+    pynq, zynqmp = processor("pynq"), processor("zynqmp")
+    assert zynqmp.kernel_cycles == pynq.kernel_cycles and zynqmp.clock_hz == 1_200_000_000
 
 
 def test_seconds_add_computing_and_moving() -> None:
@@ -69,7 +74,9 @@ def test_a_wrong_description_is_refused(change: dict[str, Any], message: str) ->
 
 
 def test_unknown_and_damaged() -> None:
-    with pytest.raises(IncompatibleError, match="no description of the processor 'z80'; known are pynq"):
+    with pytest.raises(
+        IncompatibleError, match="no description of the processor 'z80'; known are de10nano, pynq, zynqmp"
+    ):
         processor("z80")
     with pytest.raises(IncompatibleError, match="'mine' is malformed"):
         parse_processor("mine", "{")

@@ -11,6 +11,7 @@ from pathlib import Path
 from edge_agent.boards import BoardProfile
 from edge_agent.devices.base import Accelerator
 from edge_agent.errors import BusyError, IncompatibleError
+from edge_agent.hardware.system import System
 
 
 def accelerator_kinds() -> list[str]:
@@ -33,6 +34,12 @@ def open_accelerator(kind: str, profile: BoardProfile, directory: Path | None = 
     module = import_module(f"{__name__}.{kind}")
     accelerator: Accelerator = module.open_device(profile, directory or _own_directory())
     return accelerator
+
+
+def system_of(kind: str, directory: Path) -> System:
+    """Where the devices and kernel files of a board are: this machine's, but those of a modelled board."""
+    module = import_module(f"{__name__}.{kind}")
+    return module.system(directory) if hasattr(module, "system") else System.here()
 
 
 def _own_directory() -> Path:

@@ -29,6 +29,11 @@ FOLDER = "model"
 _START_SECONDS, _END_SECONDS, _POLL_SECONDS = 30.0, 5.0, 0.02
 
 
+def system(directory: Path) -> System:
+    """Where the modelled board's files are; the model makes them when it starts."""
+    return System(directory.absolute() / FOLDER / ROOT)
+
+
 def open_device(profile: BoardProfile, directory: Path) -> Accelerator:
     """The model of an earlier agent with this directory, where it still runs, or a new one."""
     folder = directory.absolute() / FOLDER

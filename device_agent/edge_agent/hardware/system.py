@@ -28,6 +28,13 @@ class System:
         """The folder in which the kernel lists the devices of a class."""
         return self.root / "sys" / "class" / name
 
+    def boot_id(self) -> str:
+        """Another one after each start of the system; "" where the kernel does not tell."""
+        try:
+            return (self.root / "proc" / "sys" / "kernel" / "random" / "boot_id").read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return ""
+
 
 def read_text(path: Path) -> str:
     """A kernel attribute without its newline. Raises HardwareError."""

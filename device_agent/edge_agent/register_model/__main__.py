@@ -18,6 +18,7 @@ from edge_agent.boards import profile
 from edge_agent.errors import AgentError
 from edge_agent.register_model.core import ModelCore
 from edge_agent.register_model.files import OWNER, QUIRKS, ROOT, ModelState
+from edge_agent.register_model.fpga_manager import ModelledManager
 from edge_agent.register_model.machine import Machine
 from edge_agent.register_model.quirks import Quirks, read_quirks
 from edge_agent.register_model.tree import Tree, make_tree
@@ -62,6 +63,8 @@ class Model:
         shutil.rmtree(root, ignore_errors=True)  # of a model that was killed
         self._tree: Tree = make_tree(root, board.hardware)
         self._quirks = Quirks()
+        firmware = root / "lib" / "firmware"
+        self._manager = ModelledManager(self._tree.fpga_manager, firmware, board.fpga, lambda: self._watcher.restart())
         self._core = ModelCore(Machine(self._tree.memory, board.vta, board.features), self._read_quirks)
         self._watcher = Watcher(self._tree, self._core)
 
@@ -81,7 +84,7 @@ class Model:
                 if now - looked > _LOOK_SECONDS:
                     looked = now
                     self._read_quirks()
-                    self._program()
+                    self._manager.step()
                     driven = now if self._is_driven() else driven
                     if now - driven > self._orphan_seconds:
                         logger.info("nobody has driven it for %g s: ending", self._orphan_seconds)
@@ -92,21 +95,10 @@ class Model:
 
     def _read_quirks(self) -> Quirks:
         try:
-            self._quirks = read_quirks(self._directory / QUIRKS)
+            self._quirks = read_quirks(self._directory / QUIRKS).of_image(self._manager.loaded)
         except AgentError as error:
             logger.error("%s", error)
         return self._quirks
-
-    def _program(self) -> None:
-        """What the kernel does when the name of a bitstream is written to its fpga_manager."""
-        firmware = self._tree.fpga_manager / "firmware"
-        name = firmware.read_text().strip()
-        if name:
-            firmware.write_text("")
-            self._watcher.restart()
-            known = (self._tree.root / "lib" / "firmware" / Path(name).name).is_file()
-            (self._tree.fpga_manager / "state").write_text("operating\n" if known else "firmware request error\n")
-            logger.info("programmed with %s", name)
 
     def _is_driven(self) -> bool:
         """Whether an agent holds the lock that its driver took."""

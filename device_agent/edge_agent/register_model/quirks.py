@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from edge_agent.errors import InputError
@@ -17,6 +17,7 @@ class Quirks:
     before. `done_seconds`: from the last store to FINISH. `hang`: "start", no instruction is executed; "end", FINISH is
     never executed although everything is stored; either leaves the core unusable until it is reset or programmed.
     `flip`: so many bits of what is stored come out wrong. `reset_works`: the fabric's reset reaches the core.
+    `flawed`: the SHA-256 of an image, as it was given to the kernel, to which `hang` and `flip` are confined.
     """
 
     begin_seconds: float = 0.0
@@ -24,6 +25,11 @@ class Quirks:
     hang: str = ""
     flip: int = 0
     reset_works: bool = True
+    flawed: str = ""
+
+    def of_image(self, sha256: str) -> Quirks:
+        """How a core from the image with this SHA-256 behaves."""
+        return replace(self, hang="", flip=0) if self.flawed not in ("", sha256) else self
 
     def write(self, path: Path) -> None:
         """Give them to the model that watches `path`."""

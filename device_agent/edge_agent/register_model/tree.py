@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from edge_agent.boards import Hardware
 from edge_agent.hardware.fabric import SLCR
 from edge_agent.register_model.memory import PhysicalMemory
 
+_MANAGER = "Xilinx Zynq FPGA Manager"
 MEMORY_BASE = 0x10000000
 MEMORY_BYTES = 256 << 20
 """The u-dma-buf region: within the 512 MiB of a Pynq; only what is used takes memory of this machine."""
@@ -65,7 +67,9 @@ def make_tree(root: Path, hardware: Hardware, memory_bytes: int = MEMORY_BYTES, 
     memory = _map(_create(devices / "udmabuf0", memory_bytes), memory_bytes)
     region = {"phys_addr": f"{MEMORY_BASE:#018x}", "size": memory_bytes, "dma_coherent": int(hardware.coherent)}
     _write(classes / "u-dma-buf" / "udmabuf0", region | _ATTRIBUTES)
-    _write(classes / "fpga_manager" / "fpga0", {"state": "operating", "flags": 0, "firmware": ""})
+    _write(classes / "fpga_manager" / "fpga0", {"name": _MANAGER, "state": "operating", "flags": 0, "firmware": ""})
+    kernel = root / "proc" / "sys" / "kernel" / "random"
+    _write(kernel, {"boot_id": uuid.uuid4()})
     return Tree(root, pages, slcr, PhysicalMemory(MEMORY_BASE, memory))
 
 

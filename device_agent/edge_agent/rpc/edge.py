@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from edge_agent.errors import InputError
+from edge_agent.errors import IncompatibleError, InputError
 from edge_agent.rpc import arrays, handshake
 from edge_agent.rpc.codec import DataType, Device, Pointer, Tensor
 from edge_agent.rpc.evaluator import MAXIMUM_CALLS
@@ -13,6 +13,7 @@ from edge_agent.rpc.functions import exported
 from edge_agent.version import CONTROL_PROTOCOL, VERSION
 
 if TYPE_CHECKING:
+    from edge_agent.fpga_service import FpgaService
     from edge_agent.rpc.session import Session
 
 MAXIMUM_RUNS = min(100_000, MAXIMUM_CALLS)
@@ -104,6 +105,45 @@ def bench(session: Session, number: int, repeat: int, request: bytes = b"") -> s
 )
 def manifest(session: Session) -> str:
     return json.dumps(session.endpoint.service.manifest())
+
+
+def _fpga(session: Session) -> FpgaService:
+    if session.endpoint.fpga is None:
+        raise IncompatibleError("this board has no FPGA to program")
+    return session.endpoint.fpga
+
+
+@exported(
+    "edge.flash.begin",
+    "Begin or resume the upload of a bitstream file of so many bytes with this SHA-256; returns how many bytes the "
+    "agent already has.",
+)
+def flash_begin(session: Session, nbytes: int, sha256: str) -> int:
+    return _fpga(session).uploads.begin(nbytes, sha256)
+
+
+@exported("edge.flash.chunk", "Append bytes at an offset to a bitstream's upload; returns where the next chunk begins.")
+def flash_chunk(session: Session, sha256: str, offset: int, data: bytes) -> int:
+    return _fpga(session).uploads.chunk(sha256, offset, data)
+
+
+@exported(
+    "edge.flash.commit",
+    "End a bitstream's upload: verify the whole file, and that it is for this board's FPGA; returns its SHA-256.",
+)
+def flash_commit(session: Session, sha256: str) -> str:
+    return _fpga(session).uploads.commit(sha256)
+
+
+@exported(
+    "edge.flash.program",
+    "Program an uploaded bitstream and self-test the accelerator; the one before comes back where that fails. Takes "
+    "the bitstream's name, VTA configuration and hardware version; returns JSON: `bitstream`, `previous`, `seconds`, "
+    "`self_test`.",
+)
+def flash_program(session: Session, sha256: str, name: str, config: str, isa: str) -> str:
+    session.check_lease()
+    return json.dumps(_fpga(session).flash(sha256, name, config, isa))
 
 
 @exported(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.errors import AgentError, InputError
+from edge_agent.fpga_service import FpgaService
 from edge_agent.lease import MAXIMUM_CHARACTERS, Leases
 from edge_agent.rpc import edge, stock
 from edge_agent.rpc.channel import Channel, ConnectionClosed
@@ -73,6 +74,7 @@ class Endpoint:
     leases: Leases = field(default_factory=Leases)
     key: str = ""
     """What edge.prove proves to know."""
+    fpga: FpgaService | None = None
 
 
 class SessionExpired(AgentError):

@@ -23,6 +23,7 @@ from edgectl.boards.client import Address, BenchReply, InferenceReply, Progress
 from edgectl.errors import IncompatibleError, UsageError, VerificationError
 from edgectl.graph import Preprocessing
 from edgectl.images import load_image, load_pixels
+from edgectl.preflight import deployment_checks, require
 from edgectl.simulated_board import RunningBoard
 from edgectl.tensors import is_tensor_file, read_tensor
 
@@ -76,6 +77,7 @@ class Board:
     def __init__(self, name: str = "sim", key: str | None = None, start: bool = True, deadline: float = 10.0) -> None:
         """`key` is the board's RPC key (default: of the inventory or $EDGECTL_KEY). Without `start`, a simulated board
         must run already. A lease that was taken with `edgectl lease` is used."""
+        self.name = name
         self.choice: Choice = choose(name, key)
         self.running: RunningBoard | None = None
         self._leased = False
@@ -171,6 +173,7 @@ class Board:
             check_manifest(manifest, info, processor, self.profile)
         except AgentIncompatibleError as error:
             raise IncompatibleError(str(error)) from error
+        require(deployment_checks(manifest, board, self.name))
 
     def deploy(self, bundle: Bundle, progress: Progress | None = None) -> dict[str, Any]:
         """Upload a bundle and make it live after its self-test; the agent's account of it. Under a lease."""

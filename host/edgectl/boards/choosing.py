@@ -19,7 +19,7 @@ from edgectl.boards.untrusted import printable
 from edgectl.errors import IncompatibleError, UnreachableError, UsageError, VerificationError
 from edgectl.simulated_board import RunningBoard, SimulatedBoard
 
-NOT_YET = ("tsim", "intelfocl", "ultra96", "zcu104", "de10nano")
+NOT_YET = ("tsim", "intelfocl")
 """Targets of VTA that edgectl knows of and has no profile for yet."""
 TYPE_SCHEME = "type://"
 SHORTEST_IDENTITY = 8

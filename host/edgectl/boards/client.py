@@ -273,8 +273,11 @@ class Connection:
         """The manifest of the live model: inputs, preprocessing, labels, what it was compiled for."""
         return _document(self.call("edge.manifest", kind=str))
 
-    def upload(self, data: bytes, progress: Progress | None = None, attempts: int = 3) -> str:
-        """Send a bundle and return its digest. An interrupted upload is resumed; `attempts` in a row may fail."""
+    def upload(
+        self, data: bytes, progress: Progress | None = None, attempts: int = 3, family: str = "edge.upload"
+    ) -> str:
+        """Send a bundle and return its digest, or with the functions of the `family` edge.flash a bitstream. An
+        interrupted upload is resumed; `attempts` in a row may fail."""
         sha256 = hashlib.sha256(data).hexdigest()
         best, failures = 0, 0
 
@@ -287,7 +290,7 @@ class Connection:
 
         while True:
             try:
-                return self._send(data, sha256, report)
+                return self._send(data, sha256, report, family)
             except (UnreachableError, DeadlineError) as error:
                 failures += 1
                 if failures >= attempts:
@@ -296,22 +299,27 @@ class Connection:
                     ) from error
                 time.sleep(0.2 * failures)
 
-    def _send(self, data: bytes, sha256: str, report: Callable[[int], None]) -> str:
+    def _send(self, data: bytes, sha256: str, report: Callable[[int], None], family: str) -> str:
         """One attempt of an upload, from where the agent says."""
-        done = self.call("edge.upload.begin", len(data), sha256, kind=int)
+        done = self.call(f"{family}.begin", len(data), sha256, kind=int)
         report(done)
         while done < len(data):
-            reached = self.call("edge.upload.chunk", sha256, done, data[done : done + CHUNK_BYTES], kind=int)
+            reached = self.call(f"{family}.chunk", sha256, done, data[done : done + CHUNK_BYTES], kind=int)
             if reached <= done:
                 raise UnreachableError("another client has ended the upload of the same file")
             done = reached
             report(done)
-        digest: str = self.call("edge.upload.commit", sha256, kind=str, deadline=max(60.0, self._deadline))
+        digest: str = self.call(f"{family}.commit", sha256, kind=str, deadline=max(60.0, self._deadline))
         return digest
 
     def activate(self, digest: str, deadline: float = 120.0) -> dict[str, Any]:
         """Make an uploaded bundle live after its self-test; the agent's account of it."""
         return _document(self.call("edge.activate", digest, kind=str, deadline=deadline))
+
+    def program(self, sha256: str, name: str, config: str, isa: str, deadline: float = 300.0) -> dict[str, Any]:
+        """Program an uploaded bitstream and self-test the accelerator; the agent's account of it. The bitstream
+        that was there before comes back where that fails: then it raises VerificationError."""
+        return _document(self.call("edge.flash.program", sha256, name, config, isa, kind=str, deadline=deadline))
 
     def infer(self, inputs: Mapping[str, np.ndarray], deadline: float = 60.0) -> InferenceReply:
         """One inference of the live model."""

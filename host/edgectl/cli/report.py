@@ -11,6 +11,7 @@ from edge_agent.boards import profile
 from edgectl.boards.board import Score
 from edgectl.bounds import Bound
 from edgectl.cli.terminal import banner, milliseconds, notices, output, stage_times, table
+from edgectl.flashing import FlashReport
 from edgectl.measuring import Latency, Measurement
 
 COUNTER_MEANINGS = {
@@ -113,3 +114,29 @@ def show_counters(measurement: Measurement) -> None:
         rows.add_row(name, f"{value:,}", f"[dim]{COUNTER_MEANINGS.get(name, '')}[/dim]")
     output().print()
     output().print(rows)
+
+
+def show_flash(report: FlashReport) -> None:
+    """What was compared, what the FPGA holds now, and how long it took."""
+    console = output()
+    rows = table("preflight", "", "is", "must be")
+    for check in report.checks:
+        rows.add_row(check.subject, check.what, check.found, check.wanted)
+    console.print(rows)
+    console.print()
+    if report.dry_run:
+        console.print(f"Everything fits; {report.candidate.name} was not programmed (dry run)", markup=False)
+        return
+    console.print(
+        f"{report.board} holds {report.candidate.name} (SHA-256 {report.candidate.sha256[:12]})", markup=False
+    )
+    if report.previous is not None:
+        console.print(f"Before   {report.previous['id']}, kept on the board", markup=False)
+    if report.self_test is not None:
+        cases = ", ".join(report.self_test["cases"])
+        console.print(f"Tested   {cases}: all right, {milliseconds(report.self_test['seconds'] * 1e3)}", markup=False)
+    else:
+        console.print(
+            "Tested   not at all: no agent is there; install one, then `edgectl flash HOST:PORT`", markup=False
+        )
+    console.print(f"Time     {stage_times(report.timings)}", markup=False)

@@ -21,6 +21,7 @@ from edge_agent.errors import BusyError, DeadlineError, DegradedError, HardwareE
 from edge_agent.register_model.__main__ import main
 from edge_agent.register_model.files import QUIRKS, ROOT, ModelState
 from edge_agent.register_model.quirks import Quirks
+from tests.edge_agent.fpga.bitfiles import configuration, swapped
 
 from ..vta.builder import TiledConvolution
 
@@ -127,11 +128,10 @@ def test_a_hang_that_no_reset_ends_is_ended_by_programming(directory: Path) -> N
     (directory / FOLDER / QUIRKS).unlink()
     root = directory / FOLDER / ROOT
     manager = root / "sys" / "class" / "fpga_manager" / "fpga0"
-    (root / "lib" / "firmware" / "vta.bin").touch()
+    (root / "lib" / "firmware" / "vta.bin").write_bytes(swapped(configuration()))
     (manager / "firmware").write_text("vta.bin")
     while (manager / "firmware").read_text():
         time.sleep(0.02)
-    time.sleep(0.1)
     driver.reprogrammed()
     check(driver)
     driver.close()

@@ -23,3 +23,10 @@ def test_what_is_malformed(tmp_path: Path, text: str) -> None:
     (tmp_path / "quirks.json").write_text(text)
     with pytest.raises(InputError, match="malformed"):
         read_quirks(tmp_path / "quirks.json")
+
+
+def test_flaws_of_one_image() -> None:
+    everywhere, confined = Quirks(flip=2, hang="end"), Quirks(flip=2, hang="end", begin_seconds=1.0, flawed="abc")
+    assert everywhere.of_image("abc") == everywhere.of_image("") == everywhere
+    assert confined.of_image("abc") == confined
+    assert confined.of_image("def") == Quirks(begin_seconds=1.0, flawed="abc")

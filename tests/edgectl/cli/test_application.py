@@ -24,6 +24,7 @@ VERBS = [
     "convert",
     "deploy",
     "evaluate",
+    "flash",
     "inspect",
     "lease",
     "models",

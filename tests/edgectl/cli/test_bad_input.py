@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_agent.boards import profile_names
 from edgectl.cli.application import verb_functions
 from edgectl.errors import IncompatibleError
 from edgectl.frontends.zoo import DATA
@@ -68,7 +69,7 @@ def test_unknown_model(edgectl: Edgectl, verb: str) -> None:
         ("deploy {demo} --input /nowhere.jpg", 2, "there is no image /nowhere.jpg"),
         ("deploy nowhere/net", 1, "cannot read nowhere/net-symbol.json"),
         ("deploy nowhere.bundle", 2, "cannot read bundle 'nowhere.bundle'"),
-        ("deploy {demo} --board nowhere", 2, "there is no board 'nowhere'; kinds of board are pynq, pynq-model, sim"),
+        ("deploy {demo} --board nowhere", 2, "there is no board 'nowhere'; kinds of board are de10nano, "),
         ("deploy {demo} --board pynq", 2, "edgectl compile MODEL --board pynq"),
         ("deploy {demo} --board localhost:99999", 2, "'localhost:99999' is not HOST:PORT"),
         ("deploy {demo} --board 127.0.0.1:1", 3, "no agent answers at 127.0.0.1:1: Connection refused"),
@@ -88,14 +89,14 @@ def test_wrong_arguments(edgectl: Edgectl, arguments: str, code: int, message: s
     check_refused(edgectl(*arguments.format(demo=DEMO).split()), code, message)
 
 
-@pytest.mark.parametrize("target", ["tsim", "intelfocl", "ultra96", "zcu104", "de10nano"])
+@pytest.mark.parametrize("target", ["tsim", "intelfocl"])
 @pytest.mark.parametrize("verb", ["deploy", "compile"])
 def test_targets_not_there_yet_fail_by_name(edgectl: Edgectl, verb: str, target: str) -> None:
     result = edgectl(verb, DEMO, "--board", target)
     check_refused(
         result,
         IncompatibleError.exit_code,
-        f"target '{target}' is not supported yet; supported are pynq, pynq-model, sim",
+        f"target '{target}' is not supported yet; supported are {', '.join(profile_names())}",
     )
 
 

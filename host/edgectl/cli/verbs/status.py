@@ -41,6 +41,10 @@ def status(
         rows.add_row("last inference", f"{last['seconds'] * 1e3:.1f} ms, of it VTA {last['vta_seconds'] * 1e3:.1f} ms")
     rows.add_row("samples", f"{document['samples']:,}")
     rows.add_row("VTA", document["config"])
+    fpga = document.get("fpga")
+    if fpga:
+        loaded = fpga["bitstream"]
+        rows.add_row("FPGA", fpga["problem"] or (loaded["id"] if loaded else "not programmed from here"))
     if lease := document.get("lease"):
         rows.add_row("lease", Text(in_words(lease)))
     rows.add_row("metrics", document["metrics_url"])

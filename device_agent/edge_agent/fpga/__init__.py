@@ -1,0 +1,1 @@
+"""Bitstreams: reading them, and programming the FPGA with them."""

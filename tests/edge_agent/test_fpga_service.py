@@ -170,6 +170,20 @@ def test_a_degraded_accelerator_is_programmed_again(bench: Bench) -> None:
     assert len(bench.kernel.programmed) == 2, "not more than once a minute"
 
 
+def test_somebody_elses_board_is_not_flashed(bench: Bench) -> None:
+    sha256 = bench.upload(FILES[0])
+
+    class Session:
+        endpoint = replace(bench.board.endpoint, fpga=bench.fpga)
+
+        def check_lease(self) -> None:
+            raise BusyError("anna has the board")
+
+    with pytest.raises(BusyError, match="anna has the board"):
+        FUNCTIONS["edge.flash.program"].call(Session(), sha256, "vta.bit", CONFIG, "0.0.2")  # type: ignore[arg-type]
+    assert not bench.kernel.programmed
+
+
 def test_what_could_not_be_programmed_at_start_is_tried_again(bench: Bench) -> None:
     """A helper that starts later than the agent."""
     bench.flash(0)

@@ -72,6 +72,9 @@ def test_a_board_from_its_first_flash_to_a_bad_one(
     with Board(MODEL, start=False) as board:
         status = board.status()
         assert status["ready"] and status["fpga"]["bitstream"]["id"] == "vta-1.bit"
+    assert main(["boards", "--no-discovery", "--json"]) == 0
+    entries = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert entries[MODEL]["bitstream"] == "vta-1.bit"
 
     # One whose core computes wrongly: the one before comes back, and the model still runs.
     flawed = hashlib.sha256(swapped(configuration(seed=2))).hexdigest()

@@ -172,9 +172,10 @@ def _inventory_entry(board: InventoryBoard) -> BoardEntry:
 
 def described(entry: BoardEntry, status: dict[str, Any], host: str) -> BoardEntry:
     """An entry with what a board's status says of it."""
-    live, lease, bitstream = status.get("live"), status.get("lease"), status.get("bitstream")
+    live, lease, fpga = status.get("live"), status.get("lease"), status.get("fpga")
     identity = str(status.get("id", ""))
-    loaded = bitstream.get("id", "") if isinstance(bitstream, dict) else bitstream or ""
+    bitstream = fpga.get("bitstream") if isinstance(fpga, dict) else None
+    loaded = bitstream.get("id", "") if isinstance(bitstream, dict) else ""
     port = status.get("http_port")
     return replace(
         entry,

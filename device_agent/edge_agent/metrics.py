@@ -82,7 +82,9 @@ class Metrics:
             "Share of images for which the live model answers as in float, measured before it was deployed; NaN where "
             "it was not measured.",
         )
-        self._model = Info("edge_model", "The live model, and its agreement ratio where it was measured.", registry=self._registry)
+        self._model = Info(
+            "edge_model", "The live model, and its agreement ratio where it was measured.", registry=self._registry
+        )
         self.set_model(None)
         Info("edge_build", "The agent.", registry=self._registry).info(
             {"version": VERSION, "board": board, "config": config}

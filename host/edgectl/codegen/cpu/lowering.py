@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from tvm import s_tir, te, tirx
 
+from edgectl.codegen.cpu.layouts import PLANES
 from edgectl.codegen.cpu.target import CpuTarget
 from edgectl.errors import CompileError
 from edgectl.operators.base import Operator, TensorType
@@ -37,12 +38,16 @@ class Pattern(Enum):
 
 @dataclass(frozen=True)
 class Call:
-    """One operator to lower: its input types (as the graph has them), its output type and the processor."""
+    """One operator to lower: its input types (as the graph has them), its output type and the processor.
+
+    `block`: how many channels its kernel's result is stored in blocks of (see `layouts`).
+    """
 
     operator: Operator
     inputs: tuple[TensorType, ...]
     output: TensorType
     target: CpuTarget
+    block: int = PLANES
 
 
 Arrays = tuple["np.ndarray | None", ...]
@@ -61,6 +66,15 @@ class Schedule(Protocol):
     def __call__(self, call: Call, schedule: s_tir.Schedule) -> None: ...
 
 
+class Blocks(Protocol):
+    """Which block of channels suits the result: from its type, its operands' types, and the blocks that those of four
+    dimensions which the kernel reads are stored in. PLANES for none."""
+
+    def __call__(
+        self, output: TensorType, inputs: Sequence[TensorType], blocks: Sequence[int], operator: Operator
+    ) -> int: ...
+
+
 @dataclass(frozen=True)
 class Lowering:
     """How an operator is computed.
@@ -77,6 +91,12 @@ class Lowering:
     prepare: Prepare
     schedule: Schedule
     repeats: bool = False
+    block: Blocks | None = None
+
+
+def as_operands(output: TensorType, inputs: Sequence[TensorType], blocks: Sequence[int], operator: Operator) -> int:
+    """The block that all operands have; PLANES where they differ."""
+    return blocks[0] if blocks and len(set(blocks)) == 1 else PLANES
 
 
 def keep(call: Call, arrays: Arrays) -> Arrays:

@@ -1,5 +1,5 @@
-/* What TVM's object code expects from its runtime, for a library that needs only libc: workspaces and the last error.
- * Kernels of one library run one at a time, so a single error buffer is enough. */
+/* What TVM's object code expects from its runtime, for a library that needs only libc: workspaces, the last error
+ * and, in threads.c, parallel loops. Kernels of one library run one at a time, so a single error buffer is enough. */
 
 typedef __SIZE_TYPE__ size_t;
 typedef __UINT64_TYPE__ uint64_t;
@@ -57,6 +57,8 @@ static int free_workspace(int device_type, int device, void *memory)
 /* Object code calls through these slots, which it defines as weak and empty. */
 void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = allocate_workspace;
 int (*__TVMBackendFreeWorkspace)(int, int, void *) = free_workspace;
+
+#include "threads.c"
 
 #ifdef __arm__
 /* The ARM EABI's unwinder entries, which nothing calls, and its integer division: a Cortex-A9 has no such instruction. */

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from tvm import s_tir, te, tirx
 
 from edgectl.codegen.cpu.layouts import PLANES
 from edgectl.codegen.cpu.target import CpuTarget
+from edgectl.codegen.cpu.tasks import PARALLEL_ELEMENTS
 from edgectl.errors import CompileError
 from edgectl.operators.base import Operator, TensorType
 
@@ -106,6 +108,15 @@ def keep(call: Call, arrays: Arrays) -> Arrays:
 
 def in_order(call: Call, schedule: s_tir.Schedule) -> None:
     """Loops as they are: LLVM vectorises the innermost ones."""
+
+
+def along_channels(call: Call, schedule: s_tir.Schedule) -> None:
+    """Elements in order of storage: blocks of channels are vectors, and large tensors are divided among threads."""
+    loops = schedule.get_loops(schedule.get_sblock(OUTPUT))
+    if call.block != PLANES:
+        schedule.vectorize(loops[-1])
+    if len(call.output.shape) == 4 and prod(call.output.shape) >= PARALLEL_ELEMENTS:
+        schedule.parallel(schedule.fuse(loops[0], loops[1]))
 
 
 def constant(value: float, dtype: str) -> Expression:

@@ -1,7 +1,7 @@
 """x86's products of int16 pairs, summed into int32 lanes (PMADDWD): exact for operands that were int8.
 
-A pair is carried as one int32, so that schedules handle it like any scalar. TVM vectorises the operator declared here as
-it does its own, and then lowers it to the instruction.
+A pair is carried as one int32, so that schedules handle it like any scalar. TVM vectorises the operator declared here
+as it does its own, and then lowers it to the instruction.
 """
 
 from __future__ import annotations

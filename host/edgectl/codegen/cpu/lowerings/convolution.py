@@ -158,7 +158,7 @@ def _accumulate(call: Call, x: View, weight: View, operand: str, total: str) -> 
     (stride_rows, stride_columns), (top, left, _, _) = operator.strides, operator.padding
     (step_rows, step_columns) = operator.dilation
     batch, channels, height, columns = call.inputs[0].shape
-    _, group_channels, kernel_rows, kernel_columns = call.inputs[1].shape
+    kernel_rows, kernel_columns = call.inputs[1].shape[2:]
     rows = call.output.shape[2]
     # A kernel of one pixel needs only the pixels at its strides.
     row_step = 1 if kernel_rows == 1 and not tile.direct else stride_rows

@@ -100,6 +100,6 @@ def schedule(call: Call, schedule: s_tir.Schedule) -> None:
     schedule.vectorize(lane_copy)
     schedule.unroll(pixel)
     schedule.vectorize(lane)
-    schedule.decompose_reduction(sums, row)
     if prod(call.output.shape) * prod(call.inputs[1].shape[2:]) >= PARALLEL_WORK:
         schedule.parallel(task)
+    schedule.decompose_reduction(sums, row)

@@ -10,6 +10,7 @@ from edgectl.cli.options import (
     BatchOption,
     CalibrationOption,
     DataOption,
+    DeviceOption,
     JsonOption,
     KindOption,
     LabelsOption,
@@ -24,6 +25,7 @@ from edgectl.cli.options import (
     StdOption,
     WeightsOption,
     cache_unless,
+    offload_to,
     source_of,
 )
 
@@ -42,6 +44,7 @@ def compile(
     seed: SeedOption = 0,
     report: Annotated[str, typer.Option("--report", help="Also write `edgectl report`'s page to this file.")] = "",
     offload: OffloadOption = "all",
+    device: DeviceOption = "vta",
     pixels: PixelsOption = False,
     data: DataOption = "",
     min_agreement: MinAgreementOption = None,
@@ -72,7 +75,9 @@ def compile(
         raise UsageError(f"--output {output} is a folder; give the path of a file")
     if report and Path(report).is_dir():
         raise UsageError(f"--report {report} is a folder; give the path of a file")
-    source = source_of(model, weights, calibration, shape, mean, std, labels, batch, seed, offload, pixels)
+    source = source_of(
+        model, weights, calibration, shape, mean, std, labels, batch, seed, offload_to(device, offload), pixels
+    )
     with terminal.stages() as progress:
         cache = cache_unless(no_cache)
         build, prepared = compile_source(source, kind, progress, cache, data or None, min_agreement)

@@ -7,6 +7,7 @@ from edgectl.cli.options import (
     BoardOption,
     CalibrationOption,
     DataOption,
+    DeviceOption,
     InputOption,
     JsonOption,
     LabelsOption,
@@ -22,6 +23,7 @@ from edgectl.cli.options import (
     TopOption,
     WeightsOption,
     cache_unless,
+    offload_to,
     source_or_bundle,
 )
 
@@ -42,6 +44,7 @@ def deploy(
     data: DataOption = "",
     min_agreement: MinAgreementOption = None,
     offload: OffloadOption = "all",
+    device: DeviceOption = "vta",
     pixels: PixelsOption = False,
     no_cache: NoCacheOption = False,
     json: JsonOption = False,
@@ -68,7 +71,7 @@ def deploy(
         labels=labels,
         batch=batch,
         seed=seed,
-        offload=offload,
+        offload=offload_to(device, offload),
         pixels=pixels,
     )
     with stages() as progress:

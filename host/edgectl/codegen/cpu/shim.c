@@ -97,6 +97,12 @@ int __aeabi_idiv(int numerator, int denominator)
     return (int)((numerator < 0) != (denominator < 0) ? -quotient : quotient);
 }
 
+/* The same under libgcc's name, by which parallel loops call it. */
+int __divsi3(int numerator, int denominator)
+{
+    return __aeabi_idiv(numerator, denominator);
+}
+
 /* Quotient and remainder come back in r0 and r1. */
 uint64_t __aeabi_uidivmod(unsigned numerator, unsigned denominator)
 {

@@ -1,10 +1,11 @@
-"""Whole networks on this machine's CPU: edgectl in float and in int8 beside MXNet and onnxruntime, as ratios of one run.
+"""Whole networks on this machine's CPU: edgectl, float and int8, beside MXNet and onnxruntime, as ratios of one run.
 
-python benchmarks/cpu_inference.py [MODEL ...] [--mxnet-python PATH] [--onnxruntime-python PATH] [--rounds N] [--threads N]
+python benchmarks/cpu_inference.py [MODEL ...] [--mxnet-python PATH] [--onnxruntime-python PATH] [--rounds N]
+                                   [--threads N]
 
-Each contender is a process of its own, since MXNet needs NumPy 1; they take turns, `--rounds` times, so that what else the
-machine does meets all of them. Times are the least of all turns, for one 224x224 image. A contender that is not installed
-is named. onnxruntime runs the edgectl model's own layers, written to an ONNX file (needs `onnx` here).
+Each contender is a process of its own, since MXNet needs NumPy 1; they take turns, `--rounds` times, so that what else
+the machine does meets all of them. Times are the least of all turns, for one 224x224 image. A contender that is not
+installed is named. onnxruntime runs the edgectl model's own layers, written to an ONNX file (needs `onnx` here).
 """
 
 from __future__ import annotations

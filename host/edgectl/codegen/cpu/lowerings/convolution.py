@@ -1,9 +1,9 @@
 """Direct convolution, in integers and in floating point, vectorised over output channels.
 
-Output channels are computed in blocks. A tile of (pixels of a row, channels of a block) stays in registers over the whole
-reduction; each step loads a pixel's channel, gives it to all lanes and multiplies it with as many output channels. Weights
-are packed at compile time in the order in which this reads them. Where the image needs padding or int8 needs widening,
-the rows that a task reads are copied first.
+Output channels are computed in blocks. A tile of (pixels of a row, channels of a block) stays in registers over the
+whole reduction; each step loads a pixel's channel, gives it to all lanes and multiplies it with as many output
+channels. Weights are packed at compile time in the order in which this reads them. Where the image needs padding or
+int8 needs widening, the rows that a task reads are copied first.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Tiling:
     """A convolution's extents and the register tile that computes it.
 
     `block` output channels (padded to whole blocks) are computed for `pixels` of a row, `vector` lanes at a time.
-    Input channels of a group are read in blocks of `depth`, of which `read` exist (`depth` may be rounded up to a pair).
+    Input channels of a group are read in blocks of `depth`, of which `read` exist (the rest makes up a pair).
     `width` is the accumulated width, the output's rounded up to whole tiles. `direct`: pixels are read where they are.
     `rows_per_task`: rows that one task computes for all channels; 0 where tasks are blocks of channels.
     """
@@ -135,7 +135,7 @@ def attributes(operator: Operator) -> Convolution | IntegerConvolution:
 
 
 def _pack_weights(call: Call, arrays: Arrays) -> Arrays:
-    """(O, C, KH, KW) -> (O/block, C/depth, KH, KW, depth, block), or (..., depth/2, block, 2) in pairs; int8 as int16."""
+    """(O, C, KH, KW) -> (O/block, C/depth, KH, KW, depth, block); int8 as int16, or (..., depth/2, block) pairs."""
     require_parameters(call, arrays, (1, 2))
     if depthwise.applies(call):
         return depthwise.pack_weights(call, arrays)

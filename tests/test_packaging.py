@@ -72,6 +72,7 @@ def test_the_kinds_of_data_are_among_them(wheel: zipfile.ZipFile) -> None:
         "edgectl/data/zoo/index.json",
         "edgectl/data/zoo/resnet18_v1-symbol.json.gz",
         "edgectl/codegen/cpu/shim.c",
+        "edgectl/codegen/cpu/threads.c",
         "edge_agent/http/index.html",
         "edge_bitstreams/profiles/pynq.json",
     } <= names

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_agent.errors import AgentError, IncompatibleError
-from edge_agent.runtime.cpu import this_machine
+from edge_agent.runtime.cpu import kernel_threads, this_machine
 from edge_agent.runtime.elf import machine_of
 
 _TENSOR_TYPE_INDEX = 7  # kTVMFFIDLTensorPtr
@@ -51,8 +51,13 @@ class _Any(ctypes.Structure):
 class KernelLibrary:
     """A loaded kernel library. `close` unloads it; calls bound to it must not be used afterwards."""
 
-    def __init__(self, data: bytes, directory: Path | None = None, machine: str | None = None) -> None:
+    def __init__(
+        self, data: bytes, directory: Path | None = None, machine: str | None = None, threads: int | None = None
+    ) -> None:
         """Load the ELF library `data` from a private file in `directory` (default: the system's temporary one).
+
+        Kernels that are worth it compute on `threads` threads (default: `kernel_threads`); the attribute `threads` is
+        how many it came to, 1 where the library was linked without them.
 
         Raises IncompatibleError where it is not for `machine` (default: this one) or no kernel library, before any of
         its code runs; AgentError where it cannot be loaded.
@@ -74,6 +79,7 @@ class KernelLibrary:
             ) from None
         self._last_error.restype = ctypes.c_char_p
         self._last_error.argtypes = ()
+        self.threads = self._use_threads(kernel_threads() if threads is None else threads)
 
     def bind(self, kernel: str, tensors: Sequence[np.ndarray]) -> Callable[[], None]:
         """A call of `kernel` on these C-contiguous arrays: inputs first, the output last.
@@ -103,6 +109,14 @@ class KernelLibrary:
                 raise AgentError(f"kernel '{kernel}' failed: {message}")
 
         return call
+
+    def _use_threads(self, count: int) -> int:
+        try:
+            use = self._library.edge_kernels_use_threads  # type: ignore[union-attr]
+        except AttributeError:
+            return 1
+        use.restype, use.argtypes = ctypes.c_int, (ctypes.c_int,)
+        return int(use(count))
 
     def close(self) -> None:
         """Unload the library. May be called again."""

@@ -51,8 +51,12 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Seed of random weights.
 OffloadOption = Annotated[
     str,
     typer.Option(
-        "--offload", help="What VTA computes: all it can, or reference: convolutions but the first, as others did."
+        "--offload",
+        help="What VTA computes: all it can, none, or reference: convolutions but the first, as others did.",
     ),
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="What computes on the board: vta, or cpu for its CPU alone (--offload none).")
 ]
 PixelsOption = Annotated[
     bool, typer.Option("--pixels", help="The input is the decoded image, uint8, which the board normalises.")
@@ -116,6 +120,17 @@ def cache_unless(unwanted: bool) -> BuildCache | None:
     return None if unwanted else BuildCache.from_environment()
 
 
+def offload_to(device: str, offload: str) -> str:
+    """What --device and --offload mean together. Raises UsageError."""
+    from edgectl.codegen.offload import NOTHING
+
+    if device not in ("vta", "cpu"):
+        raise UsageError(f"--device {device}: give vta or cpu")
+    if device == "cpu" and offload not in ("all", NOTHING):
+        raise UsageError(f"--device cpu gives VTA nothing, --offload {offload} something: leave one of them out")
+    return NOTHING if device == "cpu" else offload
+
+
 def source_of(
     model: str,
     weights: str,
@@ -134,7 +149,7 @@ def source_of(
     from edgectl.sources import Source
 
     if offload not in OFFLOADS:
-        raise UsageError(f"--offload {offload}: give {' or '.join(OFFLOADS)}")
+        raise UsageError(f"--offload {offload}: give {', '.join(OFFLOADS[:-1])} or {OFFLOADS[-1]}")
     return Source(
         model,
         weights,
@@ -183,6 +198,6 @@ def refuse_for_host(**options: Any) -> None:
 
 def _given(options: dict[str, Any]) -> str:
     """The names of options that are not at their defaults."""
-    defaults = {"weights": ("auto",), "batch": (0, 1), "seed": (0,), "offload": ("all",)}
+    defaults = {"weights": ("auto",), "batch": (0, 1), "seed": (0,), "offload": ("all",), "device": ("vta",)}
     given = [name for name, value in options.items() if value not in defaults.get(name, ("", False))]
     return ", ".join(f"--{name.replace('_', '-')}" for name in given)

@@ -2,5 +2,6 @@
 
 from __future__ import annotations
 
-OFFLOADS = ("all", "reference")
-"""Every layer that the accelerator can compute, or dense convolutions but the first, as other toolchains did."""
+NOTHING = "none"
+OFFLOADS = ("all", "reference", NOTHING)
+"""Every layer that the accelerator can compute; dense convolutions but the first, as other toolchains did; or none."""

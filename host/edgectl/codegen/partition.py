@@ -65,7 +65,7 @@ def partition(model: Model, config: Config, across_layers: bool = True, offload:
     has stored itself. `offload` is one of OFFLOADS.
     """
     if offload not in OFFLOADS:
-        raise CompileError(f"offload is '{offload}'; {' and '.join(OFFLOADS)} exist")
+        raise CompileError(f"offload is '{offload}'; {', '.join(OFFLOADS)} exist")
     context = Context(model, config)
     if clash := [name for name in context.types if name.endswith(PACKED)]:
         raise CompileError(

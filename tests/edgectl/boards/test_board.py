@@ -99,7 +99,7 @@ def test_an_array_that_does_not_fit(array: np.ndarray, message: str) -> None:
 def test_a_model_without_preprocessing_or_with_two_inputs_takes_no_photograph() -> None:
     with pytest.raises(UsageError, match="--mean and --std"):
         model_inputs(manifest(preprocessing=None), DEFAULT_IMAGE)
-    with pytest.raises(UsageError, match="give tensors"):
+    with pytest.raises(UsageError, match="give each its own: --input NAME=FILE"):
         model_inputs(manifest(inputs=manifest()["inputs"] * 2), DEFAULT_IMAGE)
 
 

@@ -197,3 +197,11 @@ def test_a_bias_beyond_all_networks_stays_on_the_cpu() -> None:
 def test_a_dilated_kernel_reaches_as_far_as_its_padding() -> None:
     operator = IntegerConvolution(padding=(3, 3, 3, 3), dilation=(3, 3))
     assert not partition(convolution(operator), DEFAULT_CONFIG).fallbacks
+
+
+def test_nothing_is_offloaded_where_the_cpu_is_to_compute() -> None:
+    model = convolution(IntegerConvolution((1, 1), (1, 1, 1, 1), shift=8))
+    parts = partition(model, DEFAULT_CONFIG, offload="none")
+    (step,) = parts.steps
+    assert isinstance(step, CpuStep) and parts.packings == {}
+    assert [node.name for node in step.segment.nodes] == [node.name for node in model.nodes]

@@ -9,6 +9,7 @@ import typer
 from edgectl.cli.options import (
     BoardOption,
     CalibrationOption,
+    DeviceOption,
     InputOption,
     JsonOption,
     MeanOption,
@@ -25,6 +26,7 @@ from edgectl.cli.options import (
     WaitOption,
     WeightsOption,
     cache_unless,
+    offload_to,
     refuse_without_model,
     source_or_bundle,
 )
@@ -45,6 +47,7 @@ def bench(
     seed: SeedOption = 0,
     top: TopOption = 5,
     offload: OffloadOption = "all",
+    device: DeviceOption = "vta",
     pixels: PixelsOption = False,
     no_cache: NoCacheOption = False,
     type: TypeOption = "",
@@ -75,7 +78,7 @@ def bench(
         "mean": mean,
         "std": std,
         "seed": seed,
-        "offload": offload,
+        "offload": offload_to(device, offload),
         "pixels": pixels,
     }
     with stages() as progress:

@@ -10,6 +10,7 @@ from edgectl.cli.options import (
     BatchOption,
     CalibrationOption,
     DataOption,
+    DeviceOption,
     Int8Option,
     JsonOption,
     KindOption,
@@ -27,6 +28,7 @@ from edgectl.cli.options import (
     TargetOption,
     WeightsOption,
     cache_unless,
+    offload_to,
     refuse_for_host,
     source_of,
 )
@@ -47,6 +49,7 @@ def compile(
     seed: SeedOption = 0,
     report: Annotated[str, typer.Option("--report", help="Also write `edgectl report`'s page to this file.")] = "",
     offload: OffloadOption = "all",
+    device: DeviceOption = "vta",
     pixels: PixelsOption = False,
     data: DataOption = "",
     min_agreement: MinAgreementOption = None,
@@ -91,9 +94,10 @@ def compile(
         raise UsageError(f"--output {output} is a folder; give the path of a file")
     if report and Path(report).is_dir():
         raise UsageError(f"--report {report} is a folder; give the path of a file")
-    source = source_of(model, weights, calibration, shape, mean, std, labels, batch, seed, offload, pixels)
+    offloaded = offload_to(device, offload)
+    source = source_of(model, weights, calibration, shape, mean, std, labels, batch, seed, offloaded, pixels)
     if kind == LLVM:
-        given = {"report": report, "offload": offload, "pixels": pixels, "data": data}
+        given = {"report": report, "device": device, "offload": offload, "pixels": pixels, "data": data}
         refuse_for_host(**given, min_agreement="" if min_agreement is None else str(min_agreement))
         compile_for_host(source, output, softmax, int8, not no_cache, json)
         return

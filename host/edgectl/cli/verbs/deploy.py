@@ -7,6 +7,7 @@ from edgectl.cli.options import (
     BoardOption,
     CalibrationOption,
     DataOption,
+    DeviceOption,
     InputOption,
     JsonOption,
     LabelsOption,
@@ -26,6 +27,7 @@ from edgectl.cli.options import (
     WaitOption,
     WeightsOption,
     cache_unless,
+    offload_to,
     source_or_bundle,
 )
 
@@ -46,6 +48,7 @@ def deploy(
     data: DataOption = "",
     min_agreement: MinAgreementOption = None,
     offload: OffloadOption = "all",
+    device: DeviceOption = "vta",
     pixels: PixelsOption = False,
     no_cache: NoCacheOption = False,
     type: TypeOption = "",
@@ -78,7 +81,7 @@ def deploy(
         labels=labels,
         batch=batch,
         seed=seed,
-        offload=offload,
+        offload=offload_to(device, offload),
         pixels=pixels,
     )
     with stages() as progress:

@@ -14,6 +14,7 @@ from edgectl.codegen.cpu.constants import ConstantPool
 from edgectl.codegen.cpu.fragment import Fragment, plan_fragment
 from edgectl.codegen.cpu.fusion import fuse
 from edgectl.codegen.cpu.kernel import bind_group, build_function
+from edgectl.codegen.cpu.layouts import choose_blocks
 from edgectl.codegen.cpu.link import link_library
 from edgectl.codegen.cpu.target import CpuTarget
 from edgectl.errors import CompileError
@@ -37,7 +38,9 @@ def compile_segments(segments: Sequence[Model], target: CpuTarget) -> CpuCode:
     fragments = []
     for segment in segments:
         types = segment.types()
-        kernels = [bind_group(group, types, segment.parameters, target) for group in fuse(segment, types)]
+        groups = fuse(segment, types)
+        blocks = choose_blocks(groups, types, segment.outputs)
+        kernels = [bind_group(group, types, segment.parameters, target, blocks) for group in groups]
         for kernel in kernels:
             if kernel.key not in names:
                 name = f"k{len(names):03d}_{kernel.kind}"

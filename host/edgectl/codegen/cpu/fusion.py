@@ -58,3 +58,9 @@ def _joins(node: Node, types: dict[str, TensorType], operand: str, group: list[N
 def _repeats(node: Node) -> bool:
     """Whether the node's expression holds an operand more than once; chains of such would grow exponentially."""
     return lowering_of(node).repeats or len(set(node.inputs)) < len(node.inputs)
+
+
+def leader_of(group: Group) -> Node:
+    """The node that orders the loops: the last one that moves values, else the first. None moves a reduction's."""
+    moving = [node for node in group if lowering_of(node).pattern is Pattern.INJECTIVE]
+    return moving[-1] if moving else group[0]

@@ -10,7 +10,8 @@ import numpy as np
 import tvm
 from tvm import s_tir, te
 
-from edgectl.codegen.cpu.fusion import Group, lowering_of
+from edgectl.codegen.cpu.fusion import Group, leader_of, lowering_of
+from edgectl.codegen.cpu.layouts import PLANES, View, stored
 from edgectl.codegen.cpu.lowering import OUTPUT, Call, Lowering, Pattern, Reader
 from edgectl.codegen.cpu.target import CpuTarget
 from edgectl.errors import CompileError, EdgectlError
@@ -20,11 +21,12 @@ from edgectl.operators.base import TensorType
 
 @dataclass(frozen=True)
 class Operand:
-    """What a kernel reads: the value `name`, or where it has an `array`, a constant."""
+    """What a kernel reads: the value `name`, or where it has an `array`, a constant. `type` is the graph's."""
 
     name: str
     type: TensorType
     array: np.ndarray | None = None
+    block: int = PLANES
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,12 @@ class Kernel:
 
     @property
     def type(self) -> TensorType:
-        return self.members[-1].call.output
+        """The result's type in memory."""
+        return stored(self.members[-1].call.output, self.block)
+
+    @property
+    def block(self) -> int:
+        return self.members[-1].call.block
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -63,17 +70,22 @@ class Kernel:
     @property
     def key(self) -> tuple[Any, ...]:
         calls = tuple((type(m.call.operator), m.call, m.sources) for m in self.members)
-        return calls, tuple(operand.type for operand in self.operands)
+        return calls, tuple((operand.type, operand.block) for operand in self.operands)
 
 
 def bind_group(
-    group: Group, types: Mapping[str, TensorType], parameters: Mapping[str, np.ndarray], target: CpuTarget
+    group: Group,
+    types: Mapping[str, TensorType],
+    parameters: Mapping[str, np.ndarray],
+    target: CpuTarget,
+    blocks: Mapping[str, int],
 ) -> Kernel:
     """Resolve a group's operands and prepare its parameters. Raises CompileError, naming the layer."""
+    block = blocks.get(group[-1].name, PLANES)
     operands: list[Operand] = []
     members: list[Member] = []
     for node in group:
-        call = Call(node.operator, tuple(types[name] for name in node.inputs), types[node.name], target)
+        call = Call(node.operator, tuple(types[name] for name in node.inputs), types[node.name], target, block)
         lowering = lowering_of(node)
         try:
             arrays = lowering.prepare(call, tuple(parameters.get(name) for name in node.inputs))
@@ -87,7 +99,7 @@ def bind_group(
                 sources.append(-1 - inside)
                 continue
             if array is None:
-                operand = Operand(name, types[name])
+                operand = Operand(name, types[name], block=blocks.get(name, PLANES))
             else:
                 operand = Operand(name, TensorType(tuple(array.shape), str(array.dtype)), array)
             known = next((i for i, other in enumerate(operands) if other.name == name and array is None), None)
@@ -101,12 +113,14 @@ def bind_group(
 
 def build_function(kernel: Kernel, name: str) -> tvm.tirx.PrimFunc:
     """The kernel as a scheduled function `name` of its operands, then its result. Raises CompileError."""
-    tensors = [te.placeholder(o.type.shape, o.type.dtype, f"operand{i}") for i, o in enumerate(kernel.operands)]
+    operands = [(operand, stored(operand.type, operand.block)) for operand in kernel.operands]
+    tensors = [te.placeholder(t.shape, t.dtype, f"operand{i}") for i, (_, t) in enumerate(operands)]
+    views = [View(tensor, o.type.shape, o.block) for tensor, (o, _) in zip(tensors, operands, strict=True)]
     values: list[Reader] = []
     for member in kernel.members:
-        values.append(_lower(member, kernel, tensors, values))
+        values.append(_lower(member, kernel, views, values))
     try:
-        result = te.compute(kernel.type.shape, values[-1], name=OUTPUT)
+        result = te.compute(kernel.type.shape, _stored(values[-1], kernel.block), name=OUTPUT)
     except EdgectlError as error:
         raise CompileError(f"layer '{', '.join(kernel.layers)}': {error}") from error
     function = te.create_prim_func([*tensors, result]).with_attr("global_symbol", name).with_attr("tirx.noalias", True)
@@ -119,13 +133,19 @@ def build_function(kernel: Kernel, name: str) -> tvm.tirx.PrimFunc:
     return schedule.mod["main"]
 
 
+def _stored(value: Reader, block: int) -> Reader:
+    """The element at a stored tensor's indices."""
+    if block == PLANES:
+        return value
+    return lambda n, blocks, row, column, lane: value(n, blocks * block + lane, row, column)
+
+
 def _leader(kernel: Kernel) -> Member:
-    """The member that orders the loops: the last one that moves values, else the first. None moves a reduction's."""
-    moving = [member for member in kernel.members if member.lowering.pattern is Pattern.INJECTIVE]
-    return moving[-1] if moving else kernel.members[0]
+    node = leader_of(tuple(member.node for member in kernel.members))
+    return next(member for member in kernel.members if member.node is node)
 
 
-def _lower(member: Member, kernel: Kernel, tensors: list[te.Tensor], values: list[Reader]) -> Reader:
+def _lower(member: Member, kernel: Kernel, tensors: list[View], values: list[Reader]) -> Reader:
     lowering, call = member.lowering, member.call
     if lowering.pattern is Pattern.REDUCTION:
         return lowering.compute(call, *(tensors[source] for source in member.sources))
@@ -140,7 +160,7 @@ def _lower(member: Member, kernel: Kernel, tensors: list[te.Tensor], values: lis
     return lambda *indices: lowering.compute(call.operator, *(_broadcast(r, s, indices) for r, s in readers))
 
 
-def _element(tensor: te.Tensor) -> Reader:
+def _element(tensor: View) -> Reader:
     return lambda *indices: tensor[indices]
 
 

@@ -18,8 +18,20 @@ from edgectl.errors import CompileError, EdgectlError
 from edgectl.files import atomic_file
 
 SHIM = Path(__file__).with_name("shim.c")
-ALLOWED_UNDEFINED = frozenset({"free", "memcpy", "memmove", "memset", "posix_memalign"})
-"""What a kernel library may take from the process that loads it: all of it is in every libc."""
+_THREADS = SHIM.with_name("threads.c")
+ALLOWED_UNDEFINED = frozenset({"free", "memcpy", "memmove", "memset", "posix_memalign"}) | {
+    "getpid",
+    "pthread_cond_broadcast",
+    "pthread_cond_signal",
+    "pthread_cond_wait",
+    "pthread_create",
+    "pthread_join",
+    "pthread_mutex_lock",
+    "pthread_mutex_unlock",
+    "pthread_sigmask",
+}
+"""What a kernel library may take from the process that loads it: every libc has the first, and where threads (weak
+symbols) are missing, kernels compute without them."""
 
 _SHIM_FLAGS = (
     "-c",
@@ -75,7 +87,7 @@ def _check(library: bytes, target: CpuTarget) -> None:
 
 def _shim_object(target: CpuTarget) -> bytes:
     """The shim compiled for `target`, kept in the cache under the digest of all that determines it."""
-    source = SHIM.read_bytes()
+    source = SHIM.read_bytes() + _THREADS.read_bytes()
     determinants = repr((source, _SHIM_FLAGS, target.zig, importlib.metadata.version("ziglang")))
     digest = hashlib.sha256(determinants.encode()).hexdigest()[:16]
     cached = cache_folder() / f"shim-{target.name}-{digest}.o"

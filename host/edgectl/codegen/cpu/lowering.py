@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
 from tvm import s_tir, te, tirx
 
+from edgectl.codegen.cpu.layouts import PLANES
 from edgectl.codegen.cpu.target import CpuTarget
+from edgectl.codegen.cpu.tasks import PARALLEL_ELEMENTS
 from edgectl.errors import CompileError
 from edgectl.operators.base import Operator, TensorType
 
@@ -37,12 +40,16 @@ class Pattern(Enum):
 
 @dataclass(frozen=True)
 class Call:
-    """One operator to lower: its input types (as the graph has them), its output type and the processor."""
+    """One operator to lower: its input types (as the graph has them), its output type and the processor.
+
+    `block`: how many channels its kernel's result is stored in blocks of (see `layouts`).
+    """
 
     operator: Operator
     inputs: tuple[TensorType, ...]
     output: TensorType
     target: CpuTarget
+    block: int = PLANES
 
 
 Arrays = tuple["np.ndarray | None", ...]
@@ -61,6 +68,15 @@ class Schedule(Protocol):
     def __call__(self, call: Call, schedule: s_tir.Schedule) -> None: ...
 
 
+class Blocks(Protocol):
+    """Which block of channels suits the result: from its type, its operands' types, and the blocks that those of four
+    dimensions which the kernel reads are stored in. PLANES for none."""
+
+    def __call__(
+        self, output: TensorType, inputs: Sequence[TensorType], blocks: Sequence[int], operator: Operator
+    ) -> int: ...
+
+
 @dataclass(frozen=True)
 class Lowering:
     """How an operator is computed.
@@ -77,6 +93,12 @@ class Lowering:
     prepare: Prepare
     schedule: Schedule
     repeats: bool = False
+    block: Blocks | None = None
+
+
+def as_operands(output: TensorType, inputs: Sequence[TensorType], blocks: Sequence[int], operator: Operator) -> int:
+    """The block that all operands have; PLANES where they differ."""
+    return blocks[0] if blocks and len(set(blocks)) == 1 else PLANES
 
 
 def keep(call: Call, arrays: Arrays) -> Arrays:
@@ -86,6 +108,15 @@ def keep(call: Call, arrays: Arrays) -> Arrays:
 
 def in_order(call: Call, schedule: s_tir.Schedule) -> None:
     """Loops as they are: LLVM vectorises the innermost ones."""
+
+
+def along_channels(call: Call, schedule: s_tir.Schedule) -> None:
+    """Elements in order of storage: blocks of channels are vectors, and large tensors are divided among threads."""
+    loops = schedule.get_loops(schedule.get_sblock(OUTPUT))
+    if call.block != PLANES:
+        schedule.vectorize(loops[-1])
+    if len(call.output.shape) == 4 and prod(call.output.shape) >= PARALLEL_ELEMENTS:
+        schedule.parallel(schedule.fuse(loops[0], loops[1]))
 
 
 def constant(value: float, dtype: str) -> Expression:

@@ -1,5 +1,5 @@
-/* What TVM's object code expects from its runtime, for a library that needs only libc: workspaces and the last error.
- * Kernels of one library run one at a time, so a single error buffer is enough. */
+/* What TVM's object code expects from its runtime, for a library that needs only libc: workspaces, the last error
+ * and, in threads.c, parallel loops. Kernels of one library run one at a time, so a single error buffer is enough. */
 
 typedef __SIZE_TYPE__ size_t;
 typedef __UINT64_TYPE__ uint64_t;
@@ -58,6 +58,8 @@ static int free_workspace(int device_type, int device, void *memory)
 void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = allocate_workspace;
 int (*__TVMBackendFreeWorkspace)(int, int, void *) = free_workspace;
 
+#include "threads.c"
+
 #ifdef __arm__
 /* The ARM EABI's unwinder entries, which nothing calls, and its integer division: a Cortex-A9 has no such instruction. */
 void __aeabi_unwind_cpp_pr0(void) {}
@@ -93,6 +95,12 @@ int __aeabi_idiv(int numerator, int denominator)
 {
     unsigned quotient = divide(magnitude(numerator), magnitude(denominator)).quotient;
     return (int)((numerator < 0) != (denominator < 0) ? -quotient : quotient);
+}
+
+/* The same under libgcc's name, by which parallel loops call it. */
+int __divsi3(int numerator, int denominator)
+{
+    return __aeabi_idiv(numerator, denominator);
 }
 
 /* Quotient and remainder come back in r0 and r1. */

@@ -11,6 +11,7 @@ from edgectl.codegen.matching.convolution import match_convolution, match_unfuse
 from edgectl.codegen.matching.dense import match_dense
 from edgectl.codegen.matching.elementwise import match_add, match_affine, match_requantize
 from edgectl.codegen.matching.pooling import match_max_pool, match_sum
+from edgectl.codegen.offload import NOTHING
 from edgectl.graph import Node
 from edgectl.operators.base import Operator
 from edgectl.operators.integer import (
@@ -74,6 +75,8 @@ def match(context: Context, offload: str, across_layers: bool) -> tuple[dict[str
 
 
 def _matched(context: Context, node: Node, offload: str, first: bool, across_layers: bool) -> Candidate:
+    if offload == NOTHING:
+        raise Refusal("it was compiled for the CPU alone")
     rule = RULES.get(type(node.operator))
     if rule is None:
         dtype = context.types[node.name].dtype

@@ -16,11 +16,13 @@ import pytest
 
 from edge_agent.runtime.plan import Buffer
 from edgectl.codegen.cpu import TARGETS, CpuCode, CpuTarget, compile_segments, compiler, link
-from edgectl.graph import Model
+from edgectl.graph import Model, Node
 from edgectl.interpreter import interpret
 from edgectl.operators.base import TensorType
+from edgectl.operators.integer import IntegerConvolution
 from edgectl.operators.patches import PackPatches
 from edgectl.operators.planes import JoinPlanes
+from edgectl.operators.pooling import MaxPool
 from edgectl.operators.quantization import Dequantize, Quantize
 from tests.edgectl.codegen.cpu.test_compiler import back, front, residual_network
 from tests.edgectl.codegen.cpu.test_layout_operators import chain
@@ -29,7 +31,24 @@ from tests.edgectl.codegen.cpu.test_pixels import looked_up
 EMULATORS = {"armv7": "qemu-arm", "aarch64": "qemu-aarch64"}
 MUSL = {"armv7": "arm-linux-musleabihf", "aarch64": "aarch64-linux-musl"}
 PROCESSOR = {"armv7": ["-cpu", "cortex-a9"], "aarch64": []}
+
+
+def wide_network() -> Model:
+    """Convolutions large enough for several threads: by rows, and by blocks of channels; one depthwise; a pool."""
+    random = np.random.default_rng(3)
+    nodes, parameters, value = [], {}, "x"
+    for index, (filters, channels, kernel, groups) in enumerate([(16, 3, 3, 1), (64, 16, 3, 1), (64, 1, 3, 64)]):
+        parameters[f"w{index}"] = random.integers(-127, 128, (filters, channels, kernel, kernel)).astype(np.int8)
+        parameters[f"b{index}"] = random.integers(-999, 999, filters).astype(np.int32)
+        operator = IntegerConvolution((1, 1), (1, 1, 1, 1), groups=groups, shift=9)
+        nodes.append(Node(f"c{index}", operator, (value, f"w{index}", f"b{index}")))
+        value = f"c{index}"
+    nodes.append(Node("pooled", MaxPool((3, 3), (2, 2), (1, 1, 1, 1)), (value,)))
+    return Model("wide", {"x": TensorType((1, 3, 48, 47), "int8")}, tuple(nodes), parameters, ("pooled",))
+
+
 MODELS = (
+    wide_network(),
     front(64),
     back(),
     residual_network(),
@@ -42,7 +61,10 @@ MODELS = (
     chain(np.zeros((4, 1, 2, 1, 1, 1, 16), np.int8), JoinPlanes(20, flat=True), Dequantize(0.37)),
 )
 
+THREADS = 3
 PRELUDE = """
+#include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +72,10 @@ typedef struct { void *data; int32_t device_type, device_id, ndim; uint8_t code,
                  int64_t *shape, *strides; uint64_t byte_offset; } Tensor;
 typedef struct { int32_t type_index; uint32_t padding; union { void *pointer; int64_t integer; } value; } Any;
 const char *edge_kernels_last_error(void);
+int edge_kernels_use_threads(int);
+/* Weak references alone would leave threads out of a static program. */
+void *threads[] = {pthread_create, pthread_join, pthread_mutex_lock, pthread_mutex_unlock, pthread_cond_wait,
+                   pthread_cond_signal, pthread_cond_broadcast, pthread_sigmask};
 static void transfer(const char *name, const char *mode, void *data, size_t bytes) {
     FILE *file = fopen(name, mode);
     size_t done = *mode == 'r' ? fread(data, 1, bytes, file) : fwrite(data, 1, bytes, file);
@@ -89,6 +115,7 @@ def program(code: CpuCode) -> str:
         PRELUDE,
         *(f"int __tvm_ffi_{name}(void *, const Any *, int32_t, Any *);\n" for name in sorted(kernels)),
         "int main(void) {\n",
+        f"if (edge_kernels_use_threads({THREADS}) != {THREADS}) return 5;\n",
         f"char *constants = memory({len(code.constants)});\n",
         f'transfer("constants", "rb", constants, {len(code.constants)});\n',
     ]

@@ -1,17 +1,20 @@
-"""Direct convolution, in integers and in floating point, vectorised over the output's width.
+"""Direct convolution, in integers and in floating point, vectorised over output channels.
 
-The input is copied once, padded, widened and split into its column phases (column w of phase p is column
-w * stride + p), so that a stride does not break vector loads. Weights are packed at compile time in the order in which
-the innermost loops read them. A tile of (output channels, rows, columns) stays in registers over the whole reduction.
+Output channels are computed in blocks. A tile of (pixels of a row, channels of a block) stays in registers over the
+whole reduction; each step loads a pixel's channel, gives it to all lanes and multiplies it with as many output
+channels. Weights are packed at compile time in the order in which this reads them. Where the image needs padding or
+int8 needs widening, the rows that a task reads are copied first.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from tvm import s_tir, te
 
+from edgectl.codegen.cpu.layouts import PLANES, View, channel_block
 from edgectl.codegen.cpu.lowering import (
     OUTPUT,
     Arrays,
@@ -24,159 +27,196 @@ from edgectl.codegen.cpu.lowering import (
     padded,
     require_parameters,
 )
+from edgectl.codegen.cpu.lowerings import depthwise
 from edgectl.codegen.cpu.lowerings.integer import requantize, rounding_shift
-from edgectl.operators.base import Operator
+from edgectl.codegen.cpu.pairs import dot_pairs, has_pairs, pair, pairs_of
+from edgectl.codegen.cpu.tasks import PARALLEL_WORK, row_tasks
+from edgectl.operators.base import Operator, TensorType
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.integer import IntegerConvolution
 
-_ACCUMULATORS = {16: 8, 32: 16}
-"""Vector registers to accumulate in, by how many the processor has; the others hold operands."""
-_UNROLLED_KERNEL_WIDTH = 11
+_LATENCY = 8
+"""Accumulators that hide the latency of a multiply-add where two are issued per cycle."""
+_SHARED_IMAGE_BYTES = 1 << 18
+"""A copy of the image up to this size stays in the second-level cache while every output channel reads it."""
 
 
 @dataclass(frozen=True)
 class Tiling:
     """A convolution's extents and the register tile that computes it.
 
-    `flat`: a pointwise convolution without stride or padding, whose image is one row of all its pixels. `width` is the
-    accumulated width, the output's rounded up to whole tiles.
+    `block` output channels (padded to whole blocks) are computed for `pixels` of a row, `vector` lanes at a time.
+    Input channels of a group are read in blocks of `depth`, of which `read` exist (the rest makes up a pair).
+    `width` is the accumulated width, the output's rounded up to whole tiles. `direct`: pixels are read where they are.
+    `rows_per_task`: rows that one task computes for all channels; 0 where tasks are blocks of channels.
     """
 
-    batch: int
-    channels: int
-    groups: int
-    group_channels: int
-    kernel: tuple[int, int]
-    rows: int
-    columns: int
+    block: int
+    blocks: int
+    depth: int
+    read: int
+    depth_blocks: int
+    pixels: int
+    vectors: int
+    vector: int
     width: int
-    tile_channels: int
-    tile_rows: int
-    tile_columns: int
-    flat: bool
-
-    @property
-    def whole(self) -> bool:
-        """Tiles divide the output, so that it can be written tile by tile."""
-        return self.width == self.columns and not self.flat
+    pairs: bool
+    direct: bool
+    rows_per_task: int
 
 
 def tiling(call: Call) -> Tiling:
-    """Choose the register tile: the widest useful vectors, then output channels, then rows."""
-    operator = _attributes(call.operator)
-    batch, channels, rows, columns = call.output.shape
-    _, group_channels, kernel_rows, kernel_columns = call.inputs[1].shape
-    flat = (kernel_rows, kernel_columns) == (1, 1) and operator.strides == (1, 1) and not any(operator.padding)
-    if flat:
-        rows, columns = 1, rows * columns
-    lanes, budget = call.target.lanes, _ACCUMULATORS[call.target.vector_registers]
-    tile_columns = _tile_columns(columns, lanes)
-    budget = max(1, budget * lanes // max(tile_columns, lanes))
-    tile_channels = _largest_divisor(channels // operator.groups, budget)
-    tile_rows = _largest_divisor(rows, budget // tile_channels)
-    width = -(-columns // tile_columns) * tile_columns
+    operator = attributes(call.operator)
+    _, channels, rows, columns = call.output.shape
+    group_channels, kernel_rows, kernel_columns = call.inputs[1].shape[1:]
+    integer = call.inputs[1].dtype == "int8"
+    pairs = integer and has_pairs(call.target)
+    block = output_block(call.output, operator.groups)
+    read = channel_block(group_channels)
+    read = group_channels if read == PLANES else read
+    depth = read + read % 2 if pairs else read
+    direct = not integer and not any(operator.padding)
+    pixels, vectors = _tile(columns, block, call, pairs, whole=direct)
+    if direct:
+        free = _tile(columns, block, call, pairs, whole=False)
+        direct = _cost(columns, pixels, vectors) <= 1.3 * _cost(columns, *free)
+        pixels, vectors = (pixels, vectors) if direct else free
+    in_rows = (rows - 1) * operator.strides[0] + kernel_rows
+    in_columns = (columns - 1) * operator.strides[1] + kernel_columns
+    image_bytes = call.inputs[0].shape[1] * in_rows * in_columns * (2 if integer else 4)
+    weight_bytes = prod(call.inputs[1].shape) * (2 if integer else 4)
+    blocks = -(-channels // block)
+    by_rows = blocks == 1 or image_bytes > max(_SHARED_IMAGE_BYTES, weight_bytes / 4)
     return Tiling(
-        batch,
-        channels,
-        operator.groups,
-        group_channels,
-        (kernel_rows, kernel_columns),
-        rows,
-        columns,
-        width,
-        tile_channels,
-        tile_rows,
-        tile_columns,
-        flat,
+        block,
+        blocks,
+        depth,
+        read,
+        group_channels // read,
+        pixels,
+        vectors,
+        min(block, call.target.lanes),
+        -(-columns // pixels) * pixels,
+        pairs,
+        direct,
+        row_tasks(rows, image_bytes) if by_rows else 0,
     )
 
 
-def _tile_columns(columns: int, lanes: int) -> int:
-    """The tile width that wastes the fewest vector lanes; the wider one of two equals, up to two vectors."""
-
-    def efficiency(tile: int) -> tuple[float, int]:
-        vectors = -(-columns // tile) * max(tile, lanes)
-        return columns / vectors, tile
-
-    widths = [tile for tile in (4, 8, 16, 32) if tile <= 2 * lanes]
-    return max(widths, key=efficiency)
+def output_block(output: TensorType, groups: int) -> int:
+    """Without groups, channels are padded to whole blocks; a block never spans two groups."""
+    block = channel_block(output.shape[1] // groups)
+    if block == PLANES and groups == 1:
+        return 16 if output.shape[1] > 8 else 8
+    return block
 
 
-def _largest_divisor(value: int, limit: int) -> int:
-    return max(divisor for divisor in range(1, max(1, min(value, limit)) + 1) if value % divisor == 0)
+def _tile(columns: int, block: int, call: Call, pairs: bool, whole: bool) -> tuple[int, int]:
+    """(pixels, vectors) of the cheapest tile that fits the registers; with `whole`, tiles divide the columns."""
+    lanes, registers = min(block, call.target.lanes), call.target.vector_registers
+    fitting = [
+        (pixels, vectors)
+        for vectors in (1, 2, 4)
+        if block // lanes % vectors == 0
+        for pixels in range(1, min(columns, registers) + 1)
+        if pixels * vectors + vectors + 1 + pairs <= registers and (not whole or columns % pixels == 0)
+    ]
+    return min(fitting, key=lambda tile: (_cost(columns, *tile), -tile[1]))
 
 
-def _attributes(operator: Operator) -> Convolution | IntegerConvolution:
+def _cost(columns: int, pixels: int, vectors: int) -> float:
+    """Multiply-adds or loads, whichever are more, per column and vector."""
+    return -(-columns // pixels) * max(pixels * vectors, pixels + vectors, _LATENCY) / (columns * vectors)
+
+
+def attributes(operator: Operator) -> Convolution | IntegerConvolution:
     assert isinstance(operator, Convolution | IntegerConvolution)
     return operator
 
 
 def _pack_weights(call: Call, arrays: Arrays) -> Arrays:
-    """(O, C, KH, KW) -> (O/tile, C, KH, KW, tile); int8 becomes int16, which processors multiply into int32."""
+    """(O, C, KH, KW) -> (O/block, C/depth, KH, KW, depth, block); int8 as int16, or (..., depth/2, block) pairs."""
     require_parameters(call, arrays, (1, 2))
-    weight = arrays[1]
+    if depthwise.applies(call):
+        return depthwise.pack_weights(call, arrays)
+    weight, tile = arrays[1], tiling(call)
     assert weight is not None
-    tile = tiling(call).tile_channels
-    packed = weight.reshape(-1, tile, *weight.shape[1:]).transpose(0, 2, 3, 4, 1)
+    channels, _, *kernel = weight.shape
+    packed = np.pad(weight, ((0, tile.blocks * tile.block - channels), (0, 0), (0, 0), (0, 0)))
+    packed = packed.reshape(tile.blocks, tile.block, tile.depth_blocks, tile.read, *kernel).transpose(0, 2, 4, 5, 3, 1)
+    if tile.pairs:
+        packed = np.pad(packed, ((0, 0),) * 4 + ((0, tile.depth - tile.read), (0, 0)))
+        packed = packed.reshape(*packed.shape[:4], tile.depth // 2, 2, tile.block).swapaxes(-1, -2)
+        return arrays[0], pairs_of(packed), *arrays[2:]
     dtype = np.int16 if weight.dtype == np.int8 else weight.dtype
     return arrays[0], np.ascontiguousarray(packed, dtype), *arrays[2:]
 
 
-def _accumulate(call: Call, x: te.Tensor, weight: te.Tensor, operand: str, total: str) -> Reader:
+def _accumulate(call: Call, x: View, weight: View, operand: str, total: str) -> Reader:
     """The sum of products as a reader over NCHW indices; operands are widened to `operand`, summed in `total`."""
-    operator, tile = _attributes(call.operator), tiling(call)
+    operator, tile = attributes(call.operator), tiling(call)
     (stride_rows, stride_columns), (top, left, _, _) = operator.strides, operator.padding
     (step_rows, step_columns) = operator.dilation
-    kernel_rows, kernel_columns = tile.kernel
-    _, in_channels, height, columns = call.inputs[0].shape
-    phases = min(stride_columns, (kernel_columns - 1) * step_columns + 1)
-    reach = (kernel_columns - 1) * step_columns // stride_columns
+    batch, channels, height, columns = call.inputs[0].shape
+    kernel_rows, kernel_columns = call.inputs[1].shape[2:]
+    rows = call.output.shape[2]
+    # A kernel of one pixel needs only the pixels at its strides.
+    row_step = 1 if kernel_rows == 1 and not tile.direct else stride_rows
+    column_step = 1 if kernel_columns == 1 and not tile.direct else stride_columns
 
-    def source(n: Expression, c: Expression, h: Expression, p: Expression, w: Expression) -> Expression:
-        if tile.flat:
-            pixel = padded(
-                lambda: x[n, c, te.indexdiv(w, columns), te.indexmod(w, columns)],
-                ((w, height * columns),),
-                constant(0, x.dtype),
-            )
-        else:
-            row, column = h - top, w * stride_columns + p - left
-            pixel = padded(lambda: x[n, c, row, column], ((row, height), (column, columns)), constant(0, x.dtype))
-        return pixel.astype(operand)
+    def pixel(n: Expression, block: Expression, h: Expression, w: Expression, c: Expression) -> Expression:
+        row = h * (stride_rows // row_step) - top
+        column = w * (stride_columns // column_step) - left
+        bounds = [(row, height), (column, columns), *([(c, tile.read)] if tile.read < tile.depth else [])]
+        return padded(lambda: x[n, block * tile.read + c, row, column], bounds, constant(0, x.dtype)).astype(operand)
 
-    padded_rows = (tile.rows - 1) * stride_rows + (kernel_rows - 1) * step_rows + 1
-    image = te.compute((tile.batch, in_channels, padded_rows, phases, tile.width + reach), source, name="image")
-    channel = te.reduce_axis((0, tile.group_channels), "channel")
+    def source(n: Expression, block: Expression, h: Expression, w: Expression, c: Expression) -> Expression:
+        if not tile.pairs:
+            return pixel(n, block, h, w, c)
+        return pair(pixel(n, block, h, w, c * 2), pixel(n, block, h, w, c * 2 + 1))
+
+    depth_steps = tile.depth // 2 if tile.pairs else tile.depth
+    if tile.direct:
+        image = lambda n, block, h, w, c: x[n, block * tile.read + c, h, w]  # noqa: E731
+    else:
+        extents = (
+            (rows - 1) * row_step + (kernel_rows - 1) * step_rows + 1,
+            (tile.width - 1) * column_step + (kernel_columns - 1) * step_columns + 1,
+        )
+        copied = te.compute((batch, channels // tile.read, *extents, depth_steps), source, name="image")
+        image = lambda *indices: copied[indices]  # noqa: E731
+    block = te.reduce_axis((0, tile.depth_blocks), "block")
     row = te.reduce_axis((0, kernel_rows), "row")
     column = te.reduce_axis((0, kernel_columns), "column")
-    per_group = tile.channels // tile.groups
+    depth = te.reduce_axis((0, depth_steps), "depth")
+    blocks_per_group = tile.blocks // operator.groups
 
-    def product(n: Expression, o: Expression, y: Expression, w: Expression) -> Expression:
-        offset = column * step_columns
-        pixel = image[
-            n,
-            te.indexdiv(o, per_group) * tile.group_channels + channel if tile.groups > 1 else channel,
-            y * stride_rows + row * step_rows,
-            te.indexmod(offset, stride_columns),
-            w + te.indexdiv(offset, stride_columns),
-        ]
-        factor = weight[te.indexdiv(o, tile.tile_channels), channel, row, column, te.indexmod(o, tile.tile_channels)]
-        return te.sum(pixel.astype(total) * factor.astype(total), axis=[channel, row, column])
+    def product(n: Expression, o: Expression, y: Expression, w: Expression, lane: Expression) -> Expression:
+        first = te.indexdiv(o, blocks_per_group) * tile.depth_blocks if operator.groups > 1 else 0
+        value = image(n, first + block, y * row_step + row * step_rows, w * column_step + column * step_columns, depth)
+        factor = weight[o, block, row, column, depth, lane]
+        step = dot_pairs(value, factor) if tile.pairs else value.astype(total) * factor.astype(total)
+        return te.sum(step, axis=[block, row, column, depth])
 
-    sums = te.compute((tile.batch, tile.channels, tile.rows, tile.width), product, name="sums")
-    if tile.flat:
-        return lambda n, o, y, w: sums[n, o, 0, y * call.output.shape[3] + w]
-    return lambda n, o, y, w: sums[n, o, y, w]
+    sums = te.compute((batch, tile.blocks, rows, tile.width, tile.block), product, name="sums")
+    return lambda n, o, y, w: sums[n, te.indexdiv(o, tile.block), y, w, te.indexmod(o, tile.block)]
 
 
-def _float(call: Call, x: te.Tensor, weight: te.Tensor, *bias: te.Tensor) -> Reader:
-    sums = _accumulate(call, x, weight, "float32", "float32")
+def _float(call: Call, x: View, weight: View, *bias: View) -> Reader:
+    if depthwise.applies(call):
+        sums = depthwise.accumulate(call, x, weight, "float32")
+    else:
+        sums = _accumulate(call, x, weight, "float32", "float32")
     return (lambda n, o, y, w: sums(n, o, y, w) + bias[0][o]) if bias else sums
 
 
-def _integer(call: Call, x: te.Tensor, weight: te.Tensor, bias: te.Tensor, *residual: te.Tensor) -> Reader:
-    sums, operator = _accumulate(call, x, weight, "int16", "int32"), call.operator
+def _integer(call: Call, x: View, weight: View, bias: View, *residual: View) -> Reader:
+    operator = call.operator
     assert isinstance(operator, IntegerConvolution)
+    if depthwise.applies(call):
+        sums = depthwise.accumulate(call, x, weight, "int32")
+    else:
+        sums = _accumulate(call, x, weight, "int16", "int32")
 
     def read(n: Expression, o: Expression, y: Expression, w: Expression) -> Expression:
         value = sums(n, o, y, w) + bias[o]
@@ -188,46 +228,70 @@ def _integer(call: Call, x: te.Tensor, weight: te.Tensor, bias: te.Tensor, *resi
 
 
 def _schedule(call: Call, schedule: s_tir.Schedule) -> None:
+    if depthwise.applies(call):
+        depthwise.schedule(call, schedule)
+        return
     tile = tiling(call)
     sums = schedule.get_sblock("sums")
-    if tile.whole:
-        n, o, y, x = schedule.get_loops(schedule.get_sblock(OUTPUT))
-        outer, inner = _split(schedule, o, y, x, tile)
-        schedule.reorder(n, *outer, *inner)
-        _in_registers(schedule, inner)
-        schedule.compute_at(sums, outer[-1], preserve_unit_loops=True)
-        *inner_sums, channel, row, column = schedule.get_loops(sums)[-6:]
+    task, block = _tasks(call, schedule, tile)
+    schedule.compute_at(sums, block, preserve_unit_loops=True)
+    *_, y, x, lane, blocks, row, column, depth = schedule.get_loops(sums)
+    wide, pixel = schedule.split(x, [None, tile.pixels], disable_predication=True)
+    half, vectors, lanes = schedule.split(lane, [None, tile.vectors, tile.vector])
+    schedule.reorder(half, y, wide, blocks, row, column, depth, pixel, vectors, lanes)
+    copy = schedule.cache_write(sums, 0, "local")
+    schedule.reverse_compute_at(copy, wide, preserve_unit_loops=True)
+    _in_registers(schedule, schedule.get_loops(copy)[-2:], tile)
+    if not tile.direct:
+        image = schedule.get_sblock("image")
+        if tile.rows_per_task:
+            schedule.compute_at(image, task)
+        if tile.depth in (4, 8, 16):
+            schedule.vectorize(schedule.get_loops(image)[-1])
+    schedule.unroll(pixel)
+    schedule.unroll(vectors)
+    schedule.vectorize(lanes)
+    schedule.decompose_reduction(sums, blocks)
+
+
+def _tasks(call: Call, schedule: s_tir.Schedule, tile: Tiling) -> tuple:
+    """Orders the result's loops. Gives that of tasks and that of blocks of channels."""
+    output = schedule.get_sblock(OUTPUT)
+    if call.block == PLANES:
+        n, channel, y, x = schedule.get_loops(output)
+        o, lane = schedule.split(channel, [None, tile.block])
     else:
-        n, o, y, x, channel, row, column = schedule.get_loops(sums)
-        outer, inner_sums = _split(schedule, o, y, x, tile)
-        schedule.reorder(n, *outer, *inner_sums, channel, row, column)
-        copy = schedule.cache_write(sums, 0, "local")
-        schedule.reverse_compute_at(copy, outer[-1], preserve_unit_loops=True)
-        _in_registers(schedule, schedule.get_loops(copy)[-3:])
-    schedule.reorder(channel, row, column, *inner_sums)
-    _in_registers(schedule, inner_sums)
-    if tile.kernel[1] <= _UNROLLED_KERNEL_WIDTH:
-        schedule.unroll(column)
-    schedule.decompose_reduction(sums, channel)
+        n, o, y, x, lane = schedule.get_loops(output)
+    work = prod(call.output.shape) * prod(call.inputs[1].shape[1:])
+    if tile.rows_per_task:
+        chunk, y = schedule.split(y, [None, tile.rows_per_task])
+        schedule.reorder(n, chunk, o, *((lane, y, x) if call.block == PLANES else (y, x, lane)))
+        task, block = schedule.fuse(n, chunk), o
+    else:
+        task = block = schedule.fuse(n, o)
+        if call.block == PLANES:
+            schedule.reorder(lane, y, x)
+    if call.block != PLANES:
+        schedule.vectorize(lane)
+    if work >= PARALLEL_WORK:
+        schedule.parallel(task)
+    return task, block
 
 
-def _split(schedule: s_tir.Schedule, o: object, y: object, x: object, tile: Tiling) -> tuple[list, list]:
-    """Outer and inner loops of the register tile."""
-    pairs = [
-        schedule.split(loop, [None, size])
-        for loop, size in ((o, tile.tile_channels), (y, tile.tile_rows), (x, tile.tile_columns))
-    ]
-    return [outer for outer, _ in pairs], [inner for _, inner in pairs]
+def _in_registers(schedule: s_tir.Schedule, loops: list, tile: Tiling) -> None:
+    pixels, lanes = loops
+    vectors, lanes = schedule.split(lanes, [tile.vectors, tile.vector])
+    schedule.unroll(pixels)
+    schedule.unroll(vectors)
+    schedule.vectorize(lanes)
 
 
-def _in_registers(schedule: s_tir.Schedule, loops: list) -> None:
-    channels, rows, columns = loops
-    schedule.unroll(channels)
-    schedule.unroll(rows)
-    schedule.vectorize(columns)
+def _block(output: TensorType, inputs: object, blocks: object, operator: Operator) -> int:
+    groups = attributes(operator).groups
+    return channel_block(output.shape[1] if groups == output.shape[1] else output.shape[1] // groups)
 
 
 LOWERINGS = {
-    Convolution: Lowering(Pattern.REDUCTION, _float, _pack_weights, _schedule),
-    IntegerConvolution: Lowering(Pattern.REDUCTION, _integer, _pack_weights, _schedule),
+    Convolution: Lowering(Pattern.REDUCTION, _float, _pack_weights, _schedule, block=_block),
+    IntegerConvolution: Lowering(Pattern.REDUCTION, _integer, _pack_weights, _schedule, block=_block),
 }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 from tvm import s_tir, te
 
 from edgectl.codegen.cpu.lowering import Arrays, Call, Lowering, Pattern, Reader, require_parameters
+from edgectl.codegen.cpu.tasks import PARALLEL_WORK
 from edgectl.operators.dense import Dense
 from edgectl.operators.integer import IntegerDense
 
@@ -55,6 +58,8 @@ def _schedule(call: Call, schedule: s_tir.Schedule) -> None:
     schedule.vectorize(schedule.get_loops(copy)[-1])
     schedule.reorder(k, inner)
     schedule.vectorize(inner)
+    if prod(call.output.shape) * call.inputs[1].shape[1] >= PARALLEL_WORK:
+        schedule.parallel(outer)
     schedule.decompose_reduction(sums, k)
 
 

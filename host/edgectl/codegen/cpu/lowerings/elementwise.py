@@ -14,11 +14,12 @@ from edgectl.codegen.cpu.lowering import (
     Lowering,
     Pattern,
     Prepare,
+    along_channels,
+    as_operands,
     bind,
     clip,
     constant,
     dtype_of,
-    in_order,
     keep,
     require_parameters,
 )
@@ -71,7 +72,7 @@ def _fold_statistics(call: Call, arrays: Arrays) -> Arrays:
 
 
 def _elementwise(compute: Callable[..., Expression], prepare: Prepare = keep, repeats: bool = False) -> Lowering:
-    return Lowering(Pattern.ELEMENTWISE, compute, prepare, in_order, repeats)
+    return Lowering(Pattern.ELEMENTWISE, compute, prepare, along_channels, repeats, as_operands)
 
 
 LOWERINGS = {

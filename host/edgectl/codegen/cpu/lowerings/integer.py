@@ -14,9 +14,10 @@ from edgectl.codegen.cpu.lowering import (
     Lowering,
     Pattern,
     Prepare,
+    along_channels,
+    as_operands,
     clip,
     constant,
-    in_order,
     keep,
     require_parameters,
     wide,
@@ -79,7 +80,7 @@ def _per_channel(call: Call, arrays: Arrays) -> Arrays:
 
 
 def _elementwise(compute: Callable[..., Expression], prepare: Prepare = keep) -> Lowering:
-    return Lowering(Pattern.ELEMENTWISE, compute, prepare, in_order)
+    return Lowering(Pattern.ELEMENTWISE, compute, prepare, along_channels, block=as_operands)
 
 
 LOWERINGS = {

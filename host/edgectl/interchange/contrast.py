@@ -146,7 +146,8 @@ class Contrast:
         raise VerificationError(
             f"{self.model} ({self.direction}) does not compute the same, first at layer '{layer.source}' "
             f"({layer.operator}, in the target '{layer.target}'): {found}; {self.tolerance:.3g} is allowed "
-            f"of a layer alone, {ADDED_UP * self.tolerance:.3g} of outputs (--tolerance), {over} of {len(self.layers)} layers are beyond it"
+            f"of a layer alone, {ADDED_UP * self.tolerance:.3g} of outputs (--tolerance), "
+            f"{over} of {len(self.layers)} layers are beyond it"
         )
 
     def document(self) -> dict[str, Any]:

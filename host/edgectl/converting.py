@@ -102,8 +102,8 @@ def convert(
     every layer and parameter. Without `proof` nothing is run, and these say so.
 
     The written files are run on random inputs and, where the model takes photographs, on `image` (default: the cat
-    that ships). `tolerance` is the largest difference that a layer alone may have, and
-    the outputs of the whole, in units of their largest value.
+    that ships). `tolerance` is the largest difference that a layer alone may have, in
+    units of its largest value; outputs of the whole may have ten times that.
 
     Raises VerificationError, naming the first diverging layer, where they differ: then of the files only the contrast
     is written. Raises ModelError (not expressible, or not loadable), UsageError, UnreachableError: nothing is written.

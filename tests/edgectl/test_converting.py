@@ -296,7 +296,8 @@ def test_the_11k_class_resnet_152(tmp_path: Path) -> None:
         preprocessing=how,
     )  # fmt: skip
     contrast = conversion.contrast
-    assert contrast.first_diverging is None and contrast.output_difference < 1e-4
+    # The softmax of random weights is nearly one class: the layers before it tell more.
+    assert contrast.first_diverging is None and 0 < contrast.max_difference < 1e-4
     assert contrast.top is not None and contrast.top.equal
     assert len(conversion.model.labels) == 11221 and conversion.model.types()["softmax"].shape == (1, 11221)
     code = (tmp_path / "converted.py").read_text()

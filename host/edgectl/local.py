@@ -27,7 +27,7 @@ from edgectl.boards.board import LLVM
 from edgectl.build_cache import BuildCache, build_key
 from edgectl.bundle import write_bundle
 from edgectl.datasets import Data, read_calibration
-from edgectl.errors import UsageError
+from edgectl.errors import IncompatibleError, UsageError
 from edgectl.graph import Model
 from edgectl.model_edits import up_to, with_softmax
 from edgectl.quantization.folding import fold_batch_norm
@@ -158,6 +158,10 @@ def check_target(name: str) -> None:
     if name in profile_names():
         raise UsageError(
             f"--target {name} is a kind of board: edgectl deploy MODEL --board {name}; --local is for {LLVM}"
+        )
+    if name == "cuda":
+        raise IncompatibleError(
+            "--target cuda is not supported yet: edgectl compiles for CPUs and boards; give --target llvm"
         )
     near = difflib.get_close_matches(name, (LLVM,), 1)
     raise UsageError(f"there is no target '{name}'; {f'did you mean {near[0]}?' if near else f'give {LLVM}'}")

@@ -69,6 +69,7 @@ def compile(
     from pathlib import Path
 
     from edge_agent.accuracy import Accuracy
+    from edge_agent.boards import profile_names
     from edge_agent.bundle import read_bundle
     from edgectl.boards.board import LLVM
     from edgectl.boards.choosing import check_profile
@@ -78,12 +79,15 @@ def compile(
     from edgectl.deploying import compile_source
     from edgectl.errors import UsageError
     from edgectl.files import atomic_file
+    from edgectl.local import check_target
     from edgectl.report.figures import by_reason, figures_of
     from edgectl.report.page import write_page
 
     if target and board and target != board:
         raise UsageError(f"--target {target} and --board {board}: give one of them")
     kind = target or board or "sim"
+    if target and target not in profile_names():
+        check_target(target)
     if kind != LLVM:
         check_profile(kind)
         if softmax or int8:

@@ -99,7 +99,8 @@ class Host:
             capture_output=True,
             text=True,
             timeout=120,
-            env={**os.environ, **environment},
+            # Test runners set a width, which tables keep to.
+            env={**{name: value for name, value in os.environ.items() if name != "COLUMNS"}, **environment},
             check=False,
         )
 

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from edgectl.stages import Stages
 
-FILE_COLUMNS = 240
+FILE_COLUMNS = 500
 """Width of what does not go to a terminal: nothing is wrapped for a reader that is a program."""
 BANNER_COLUMNS = 100
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -113,6 +114,10 @@ def test_a_lost_ssh_connection_is_made_again(server: SshServer, home: Path, agen
         transport.sock.shutdown(socket.SHUT_RDWR)
         with pytest.raises((UnreachableError, DeadlineError)):
             connection.status()
+        # Paramiko's own thread may notice the loss later than the caller.
+        begin = time.monotonic()
+        while route.client(10).get_transport() is transport and time.monotonic() - begin < 10:
+            time.sleep(0.01)
         assert connection.status()["id"] == ID
 
 

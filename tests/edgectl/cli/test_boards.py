@@ -159,7 +159,7 @@ def test_watch_goes_on_until_it_is_interrupted(agent: Board) -> None:
         "from edgectl.cli.verbs import boards\nboards.WATCH_SECONDS = 0.05\nfrom edgectl.cli import main\nmain()"
     ))  # fmt: skip
     assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(16)]
+    lines = [process.stdout.readline() for _ in range(60)]
     process.send_signal(2)
     process.communicate(timeout=60)
     assert sum(line.startswith("board ") for line in lines) >= 3 and process.returncode == 130

@@ -101,7 +101,7 @@ def test_the_reference_gives_the_accelerator_convolutions_only() -> None:
 
 
 def test_another_offload_is_refused() -> None:
-    with pytest.raises(CompileError, match="offload is 'some'; all and reference exist"):
+    with pytest.raises(CompileError, match="offload is 'some'; all, reference, none exist"):
         partition(convolution(IntegerConvolution()), DEFAULT_CONFIG, offload="some")
 
 

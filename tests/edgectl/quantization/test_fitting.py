@@ -112,5 +112,5 @@ def test_one_image_is_enough_to_come_through() -> None:
     one = synthetic_images(None, (1, 16, 4, 4), 1, 0)
     expected, actual = interpret_images(model, one).ravel(), interpret_images(quantize(model, one), one).ravel()
     assert expected @ actual > 0.999 * np.linalg.norm(expected) * np.linalg.norm(actual)
-    with pytest.raises(UsageError, match="empty"):
+    with pytest.raises(UsageError, match="has 0 images"):
         quantize(model, one[:0])

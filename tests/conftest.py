@@ -12,8 +12,16 @@ import pytest
 # on each core already.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
-# Some tests interrupt themselves; a shell starts background jobs with this signal ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+
+@pytest.fixture(autouse=True)
+def signals_of_a_terminal() -> Iterator[None]:
+    """Gives each test the handlers of a program in the foreground: a shell starts background jobs with Ctrl-C ignored,
+    and the main functions of the agent and its helpers install handlers of their own."""
+    ended = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, ended)
 
 
 @pytest.fixture(scope="session", autouse=True)

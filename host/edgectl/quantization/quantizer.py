@@ -14,6 +14,7 @@ from edgectl.quantization.equalization import equalized
 from edgectl.quantization.fitting import fitted
 from edgectl.quantization.folding import fold_batch_norm
 from edgectl.quantization.rewrite import rewrite
+from edgectl.quantization.trained_ranges import with_trained_ranges
 
 HEADROOM = 1.4
 """Times that values of real images may be larger than those of synthetic ones; found on networks in
@@ -44,7 +45,8 @@ def observed(model: Model, calibration: Data | None = None, progress: Progress |
         seen = observe(folded, synthetic_images(model.preprocessing, only.shape), progress)
         return Observed(folded, {name: observation.times(HEADROOM) for name, observation in seen.items()}, None)
     images = read_calibration(calibration, model)
-    return Observed(*equalized(folded, observe(folded, images, progress)), images)
+    seen = with_trained_ranges(model, observe(folded, images, progress))
+    return Observed(*equalized(folded, seen), images)
 
 
 def quantize(

@@ -27,7 +27,9 @@ def sd(
     every: Annotated[float, typer.Option("--every", min=1, help="Seconds between two looks for --file.")] = 15.0,
     json: JsonOption = False,
 ) -> None:
-    """Tell Prometheus which boards to scrape: yours, and simulated ones that run.
+    """Tell Prometheus which boards to scrape.
+
+    They are those of your inventory, and the simulated ones that run.
 
     \b
     edgectl sd                       what would be scraped

@@ -18,7 +18,7 @@ from edgectl.boards.client import Address
 from edgectl.boards.discovery import LISTING_SECONDS
 from edgectl.boards.inventory import DEFAULT_HTTP_PORT
 from edgectl.boards.listing import BoardEntry, survey
-from edgectl.boards.metrics_address import ON_LOOPBACK
+from edgectl.boards.metrics_address import ON_LOOPBACK, is_host
 
 SOURCES = {"profile": "simulated"}
 """How sources are called here, where that is another name than in a list of boards."""
@@ -91,7 +91,7 @@ def _address(entry: BoardEntry, tracker: Address | None) -> Address | None:
     # Registrations have no HTTP port: the usual one. Nor do they send anybody to services of their own machine.
     host = Address.parse(entry.address).host
     own = is_loopback(host) and not (tracker is not None and is_loopback(tracker.host))
-    return None if own else Address(host, DEFAULT_HTTP_PORT)
+    return None if own or not is_host(host) else Address(host, DEFAULT_HTTP_PORT)
 
 
 def target_groups(targets: Iterable[ScrapeTarget]) -> list[Mapping[str, object]]:

@@ -92,6 +92,7 @@ def test_boards_of_a_tracker_have_the_usual_port_and_are_not_this_machine() -> N
         TrackedBoard("pynq", Address("10.0.0.7", 9091), 1),
         TrackedBoard("pynq", Address("10.0.0.8", 9091), 1),
         TrackedBoard("x", Address("127.0.0.1", 1), 1),
+        TrackedBoard("y", Address("10.0.0.9,evil", 1), 1),
     ]
     far = scrape_targets(merge([], [], tracked), Address("10.0.0.1", 9190))
     assert [(each.board, str(each.address)) for each in far] == [

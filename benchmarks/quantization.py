@@ -26,15 +26,16 @@ from edgectl.quantization.equalization import equalized
 from edgectl.quantization.folding import fold_batch_norm
 from edgectl.quantization.quantizer import quantize
 from edgectl.quantization.rewrite import rewrite
+from edgectl.quantization.trained_ranges import with_trained_ranges
 from edgectl.sources import Source, prepare
 
 
 def stepwise(model: Model, images: np.ndarray, free: bool, bias: bool, weights: bool, equal: bool) -> Model:
     """The quantizer with only some of its steps."""
     folded = fold_batch_norm(model)
-    seen = observe(folded, images)
+    seen = with_trained_ranges(model, observe(folded, images))
     chosen = scales.best_free_scale if free else scales.best_scale
-    nearest = fitting.rounded if weights else lambda weight, _: np.clip(np.rint(weight), -127, 127)
+    nearest = fitting.rounded if weights else lambda weight, *_: np.clip(np.rint(weight), -127, 127)
     with mock.patch.object(builder, "best_free_scale", chosen), mock.patch.object(fitting, "rounded", nearest):
         integer, layers = rewrite(*(equalized(folded, seen) if equal else (folded, seen)))
         return fitting.fitted(integer, layers, images) if bias else integer

@@ -27,8 +27,12 @@ LARGEST_VALUE = 1 << 28
 """Bytes that one value of all images may take up; more images than fit are not used."""
 MOST_INPUTS = 1152
 """Weights of one result that are rounded together, as time grows with their cube."""
-DAMPING = 0.01
-"""Part of the mean power of inputs that is added to each: what so few images say of correlations is not all true."""
+DAMPINGS = (0.01, 0.1, 1.0)
+"""Parts of the mean power of inputs that may be added to each: what few images say of correlations is not all true."""
+FEW = 16
+"""Times as many positions as inputs that go together are enough for the least of these."""
+TRIED = 64
+"""Results, of at most so many and of as many groups, on which dampings are compared."""
 BLOCK = 64
 """Inputs whose corrections are applied to the rest at once, by one product."""
 
@@ -85,9 +89,11 @@ def _fit(node: Node, layer: LinearLayer, values: Mapping[str, np.ndarray], const
     inputs = _inputs(operator, values[x], layer.weight.shape)
     inputs = inputs.reshape(groups, len(inputs) // groups, -1)
     integers = layer.weight.astype(np.float64).reshape(groups, len(layer.weight) // groups, -1)
+    damping = best_damping(integers[:, :, :MOST_INPUTS], inputs[:, :MOST_INPUTS])
     for group, begin in product(range(groups), range(0, integers.shape[2], MOST_INPUTS)):
         several = slice(begin, begin + MOST_INPUTS)
-        integers[group, :, several] = rounded(integers[group, :, several], _covariance(inputs[group, several]))
+        covariance = _covariance(inputs[group, several])
+        integers[group, :, several] = rounded(integers[group, :, several], covariance, damping)
     constants[weight] = integers.reshape(layer.weight.shape).astype(np.int8)
     sums = operator.accumulate if isinstance(operator, IntegerConvolution) else operator.evaluate
 
@@ -133,13 +139,32 @@ def _covariance(inputs: np.ndarray) -> np.ndarray:
     return (centred @ centred.T / centred.shape[1]).astype(np.float64)
 
 
-def rounded(weight: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+def best_damping(weight: np.ndarray, inputs: np.ndarray) -> float:
+    """The one of DAMPINGS with which `weight` (groups, O, K), rounded on the first half of the positions of `inputs`
+    (groups, K, positions), which are those of the first images, does best on the second."""
+    groups, results, size = weight.shape
+    half = inputs.shape[2] // 2
+    if inputs.shape[2] >= FEW * size or half == 0:
+        return DAMPINGS[0]
+    some = range(0, groups, -(-groups // TRIED))
+    rows = slice(None, None, -(-results * len(some) // TRIED))
+    errors = np.zeros(len(DAMPINGS))
+    for group in some:
+        exact = weight[group, rows]
+        seen, unseen = (_covariance(part) for part in (inputs[group, :, :half], inputs[group, :, half:]))
+        for index, damping in enumerate(DAMPINGS):
+            error = rounded(exact, seen, damping) - exact
+            errors[index] += float(np.einsum("ok,kl,ol->", error, unseen, error, optimize=True))
+    return DAMPINGS[int(errors.argmin())]
+
+
+def rounded(weight: np.ndarray, covariance: np.ndarray, damping: float = DAMPINGS[0]) -> np.ndarray:
     """Integers in -127..127 near `weight` (O, K) whose results vary nearly as those of `weight`, for inputs with that
-    `covariance` (K, K)."""
+    `covariance` (K, K), of whose mean power the part `damping` is added to each."""
     # Strong inputs first: weak ones correct them, and what they cannot correct themselves weighs little.
     order = np.argsort(-np.diag(covariance), kind="stable")
-    damping = DAMPING * float(np.diag(covariance).mean()) + 1e-6
-    inverse = np.linalg.inv(covariance[np.ix_(order, order)] + damping * np.eye(len(order)))
+    added = damping * float(np.diag(covariance).mean()) + 1e-6
+    inverse = np.linalg.inv(covariance[np.ix_(order, order)] + added * np.eye(len(order)))
     factor = np.linalg.cholesky((inverse + inverse.T) / 2).T
     rest = weight[:, order].astype(np.float64)
     integers = np.empty_like(rest)

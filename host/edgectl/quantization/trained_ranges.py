@@ -16,7 +16,7 @@ from edgectl.operators.activation import Clip, Relu
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.quantization.calibration import Observation
 
-DEVIATIONS = 6.0
+DEVIATIONS = 5.0
 """Standard deviations that a channel is taken to reach: compared in docs/quantization.md."""
 
 

@@ -14,7 +14,7 @@ from edgectl.operators.dense import Dense
 from edgectl.operators.integer import IntegerConvolution, IntegerDense
 from edgectl.quantization.calibration import Observation, observe, synthetic_images
 from edgectl.quantization.equalization import equalized
-from edgectl.quantization.fitting import fitted, rounded
+from edgectl.quantization.fitting import DAMPINGS, FEW, _covariance, best_damping, fitted, rounded
 from edgectl.quantization.folding import fold_batch_norm
 from edgectl.quantization.quantizer import quantize
 from edgectl.quantization.rewrite import rewrite
@@ -114,3 +114,26 @@ def test_one_image_is_enough_to_come_through() -> None:
     assert expected @ actual > 0.999 * np.linalg.norm(expected) * np.linalg.norm(actual)
     with pytest.raises(UsageError, match="has 0 images"):
         quantize(model, one[:0])
+
+
+def test_the_fewer_positions_the_less_their_correlations_count() -> None:
+    rng = np.random.default_rng(0)
+    mixing = np.eye(96) + 0.1 * rng.standard_normal((96, 96))
+    weight = rng.uniform(-60, 60, (1, 32, 96))
+
+    def inputs(positions: int) -> np.ndarray:
+        return (mixing @ rng.standard_normal((96, positions))).astype(np.float32)[None]
+
+    assert best_damping(weight, inputs(96 * FEW)) == DAMPINGS[0]
+    few, true = inputs(64), mixing @ mixing.T
+    chosen = best_damping(weight, few)
+    assert chosen > DAMPINGS[0]
+    errors = []
+    for damping in (chosen, DAMPINGS[0]):
+        error = rounded(weight[0], _covariance(few[0]), damping) - weight[0]
+        errors.append(np.einsum("ok,kl,ol->", error, true, error))
+    assert errors[0] < 0.9 * errors[1]
+
+
+def test_a_single_position_is_enough() -> None:
+    assert best_damping(np.ones((1, 2, 3)), np.ones((1, 3, 1), np.float32)) == DAMPINGS[0]

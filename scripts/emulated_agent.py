@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,20 +43,43 @@ _POLL_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class InstalledAgent:
-    """The agent in an emulated root; `python` is its virtual environment's interpreter, a path in there."""
+    """The agent in an emulated root, or where `root` is None, on this machine; `python` is its interpreter in there."""
 
-    root: EmulatedRoot
+    root: EmulatedRoot | None
     python: str
+
+    def start(
+        self, arguments: Sequence[str], log: Path, variables: Mapping[str, str], binds: Sequence[tuple[Path, str]] = ()
+    ) -> subprocess.Popen[bytes]:
+        """The interpreter with these arguments, as a process of this machine; `variables` are added to its environment,
+        `binds` are as `EmulatedRoot.command` takes them."""
+        command, environment = [self.python, *arguments], {**os.environ}
+        if self.root is not None:
+            command, environment = self.root.command(command, binds), self.root.environment()
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                command,
+                env={**environment, "OPENBLAS_NUM_THREADS": "1", **variables},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
+
+
+THIS_MACHINE = InstalledAgent(None, sys.executable)
+"""The agent of this environment, on this machine's processor, for comparison."""
 
 
 @dataclass(frozen=True)
 class RunningAgent:
-    """An agent that is ready; `pid` is a process of this machine, the emulator and the agent in it."""
+    """An agent that is ready; `pid` is a process of this machine, `model` the folder of the register-level model, where
+    it drives one."""
 
     state: AgentState
     pid: int
     seconds_to_ready: float
     log: Path
+    model: Path | None
 
     @property
     def address(self) -> str:
@@ -104,44 +126,68 @@ def install(root: EmulatedRoot, wheel: Path) -> InstalledAgent:
 
 
 @contextmanager
-def running_agent(
-    installed: InstalledAgent, board: str, arguments: Sequence[str] = (), variables: Sequence[str] = ()
-) -> Iterator[RunningAgent]:
+def agent_folder(installed: InstalledAgent) -> Iterator[Path]:
+    """A folder, of this machine, for what one agent after the other keeps; it goes with the block."""
+    parent = None if installed.root is None else installed.root.folder / "var" / "lib"
+    with tempfile.TemporaryDirectory(prefix="edge-agent-", dir=parent, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def running_agent(installed: InstalledAgent, board: str, folder: Path | None = None) -> Iterator[RunningAgent]:
     """An agent on free ports of the loopback, and where the board's accelerator is hardware, a model of it. Both end
-    with the block. `variables` are more of its environment, NAME=VALUE. Raises RootError where it does not start."""
+    with the block, and what the agent keeps does, unless it has a `folder` (see `agent_folder`).
+
+    Raises RootError where it does not start.
+    """
     with ExitStack() as stack:
-        name = f"var/lib/edge-agent-{secrets.token_hex(4)}"
-        directory = installed.root.folder / name
-        directory.mkdir(parents=True)
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        outside = Path("/") if installed.root is None else installed.root.folder
+        directory = folder or stack.enter_context(agent_folder(installed))
+        inside = Path("/", directory.relative_to(outside))
+        model: Path | None = None
         binds: list[tuple[Path, str]] = []
+        variables = {}
         if profile(board).hardware is not None and not profile(board).simulated:
-            modelled = stack.enter_context(_register_model(board))
-            (installed.root.folder / _MODELLED.strip("/")).mkdir(exist_ok=True)
-            binds, variables = [(modelled, _MODELLED)], (*variables, f"EDGE_AGENT_ROOT={_MODELLED}")
-        command = ["env", *variables, installed.python, "-m", "edge_agent.agent", "--board", board, "--port", "0"]
-        command += ["--http-port", "0", "--state-dir", f"/{name}/state", "--state-file", f"/{name}/agent.json"]
-        log = directory / "agent.log"
+            model = stack.enter_context(_register_model(board))
+            variables["EDGE_AGENT_ROOT"] = os.fspath(model / MODEL_ROOT)
+            if installed.root is not None:
+                (outside / _MODELLED.strip("/")).mkdir(exist_ok=True)
+                binds, variables["EDGE_AGENT_ROOT"] = [(model / MODEL_ROOT, _MODELLED)], _MODELLED
+        state_file, log = directory / "agent.json", directory / "agent.log"
+        state_file.unlink(missing_ok=True)
+        arguments = ["-m", "edge_agent.agent", "--board", board, "--port", "0", "--http-port", "0"]
+        arguments += ["--state-dir", os.fspath(inside / "state"), "--state-file", os.fspath(inside / state_file.name)]
         begin = time.monotonic()
-        with log.open("wb") as file:
-            process = subprocess.Popen(
-                installed.root.command([*command, *arguments], binds),
-                env={**installed.root.environment(), "OPENBLAS_NUM_THREADS": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-            )
+        process = installed.start(arguments, log, variables, binds)
         stack.callback(_end, process)
-        while (state := AgentState.read(directory / "agent.json")) is None:
+        while (state := AgentState.read(state_file)) is None:
             if process.poll() is not None or time.monotonic() - begin > START_SECONDS:
                 raise RootError(f"the agent did not start: {log.read_text(errors='replace')[-2000:]}")
             time.sleep(_POLL_SECONDS)
-        yield RunningAgent(state, process.pid, time.monotonic() - begin, log)
+        yield RunningAgent(state, process.pid, time.monotonic() - begin, log, model)
+
+
+def idle_interpreter(installed: InstalledAgent) -> Resident:
+    """The memory of a Python that has imported NumPy and waits: under emulation, most of it is the emulator's."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        program = "import numpy, time; print('ready', flush=True); time.sleep(600)"
+        process = installed.start(["-c", program], log, {})
+        try:
+            begin = time.monotonic()
+            while not log.read_text().startswith("ready"):
+                if process.poll() is not None or time.monotonic() - begin > START_SECONDS:
+                    raise RootError(f"Python did not start: {log.read_text(errors='replace')[-2000:]}")
+                time.sleep(_POLL_SECONDS)
+            return Resident.of(process.pid)
+        finally:
+            process.kill()
+            process.wait()
 
 
 @contextmanager
 def _register_model(board: str) -> Iterator[Path]:
-    """The folder that stands for / of a modelled board."""
+    """The folder of a modelled board."""
     with tempfile.TemporaryDirectory(prefix="edgectl-model-") as folder:
         command = [sys.executable, "-m", "edge_agent.register_model", "--directory", folder, "--profile", board]
         model = subprocess.Popen(
@@ -155,7 +201,7 @@ def _register_model(board: str) -> Iterator[Path]:
                 if model.poll() is not None or time.monotonic() - begin > START_SECONDS:
                     raise RootError(f"the register-level model of {board} did not start")
                 time.sleep(_POLL_SECONDS)
-            yield Path(folder, MODEL_ROOT)
+            yield Path(folder)
         finally:
             _end(model)
 

@@ -27,8 +27,8 @@ MIRROR = ""
 PACKAGES = ("ca-certificates", "python3", "python3-numpy", "python3-pip", "python3-venv")
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
-MINUTES = 30
-"""What a busy machine may take; an idle one takes two to four."""
+MINUTES = 90
+"""What a busy machine may take: it is eight minutes of one core, for Debian's scripts run under emulation."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def obstacle(architecture: Architecture) -> str:
 
 
 def make_root(architecture: Architecture) -> EmulatedRoot:
-    """The cached root, or a new one: two minutes and more. Raises RootError."""
+    """The cached root, or a new one: several minutes. Raises RootError."""
     if problem := obstacle(architecture):
         raise RootError(problem)
     determinants = repr((SUITE, MIRROR, PACKAGES, architecture))

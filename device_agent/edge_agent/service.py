@@ -27,6 +27,7 @@ from edge_agent.errors import (
     IncompatibleError,
 )
 from edge_agent.metrics import Metrics
+from edge_agent.runtime.memory import return_freed_memory
 from edge_agent.store import Store
 from edge_agent.worker import Worker
 
@@ -272,6 +273,8 @@ class Service:
         )
         if retired is not None:
             self._unload(retired)
+            del retired
+        return_freed_memory()
         return Activation(model.as_dict(), loaded - start, tested - loaded)
 
     def infer(self, inputs: Mapping[str, np.ndarray], seconds: float | None = None) -> Inference:

@@ -28,7 +28,7 @@ from edgectl.boards.board import Board, model_inputs
 from edgectl.building import Build, build_integer
 from edgectl.bundle import write_bundle
 from edgectl.deploying import compile_source
-from edgectl.errors import DeadlineError, EdgectlError, IncompatibleError
+from edgectl.errors import DeadlineError, IncompatibleError
 from edgectl.images import DEFAULT_IMAGE
 from edgectl.interpreter import interpret
 from edgectl.sources import Source
@@ -184,18 +184,17 @@ def test_libraries_that_are_no_good_never_go_live(pynq: RunningAgent) -> None:
         live = board.deploy(good)["digest"]
         with pytest.raises(IncompatibleError, match="kernels are for x86_64, this board is armv7l"):
             board.deploy(foreign)
-        for data, error, message in (
-            (foreign.data, IncompatibleError, "kernels are for x86_64, this board is armv7l"),
+        for data, message in (
+            (foreign.data, "kernels are for x86_64, this board is armv7l"),
             (
                 repackaged(good, {}, {"kernels.so": read_bundle(foreign.data).members["kernels.so"]}),
-                IncompatibleError,
                 "the kernel library is for x86_64, this board is armv7l",
             ),
-            (repackaged(good, {}, {"kernels.so": library[: len(library) // 2]}), EdgectlError, "kernel library"),
-            (repackaged(good, {}, {"kernels.so": b"garbage"}), IncompatibleError, "not a little-endian ELF"),
+            (repackaged(good, {}, {"kernels.so": library[: len(library) // 2]}), "its segments reach to"),
+            (repackaged(good, {}, {"kernels.so": b"garbage"}), "not a little-endian ELF"),
         ):
             digest = board.connection.upload(data)  # past what the controller checks
-            with pytest.raises(error, match=message):
+            with pytest.raises(IncompatibleError, match=message):
                 board.connection.activate(digest)
             assert board.status()["live"]["digest"] == live
     check_equal(pynq, good)

@@ -38,6 +38,8 @@ _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _NAMES = Path("/etc/resolv.conf")
 _INSTALLED = "opt/edge-agent-"
 _MODELLED = "/board"
+_KEPT = 3
+"""Installations of other wheels that stay in a root."""
 _POLL_SECONDS = 0.02
 
 
@@ -119,6 +121,9 @@ def install(root: EmulatedRoot, wheel: Path) -> InstalledAgent:
                     Path(f"{root.folder}{target}").touch()
                 command = [python, "-m", "pip", "install", "--only-binary=:all:", "--disable-pip-version-check"]
                 root.run([*command, f"/tmp/{wheel.name}[announce]"], binds)
+                earlier = sorted(root.folder.glob(f"{_INSTALLED}*"), key=lambda path: path.stat().st_mtime)
+                for path in earlier[:-_KEPT]:
+                    shutil.rmtree(path, ignore_errors=True)
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise

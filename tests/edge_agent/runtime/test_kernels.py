@@ -36,7 +36,7 @@ def test_other_files_are_refused(data: bytes) -> None:
         KernelLibrary(data)
 
 
-@pytest.mark.parametrize("part", [0.01, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("part", [0.01, 0.1, 0.3, 0.5])
 def test_truncated_library_is_refused_before_it_is_loaded(part: float, tmp_path: Path) -> None:
     """The loader would map what is not there, and the process would be killed where it reads that."""
     library = relu_library()

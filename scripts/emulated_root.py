@@ -133,6 +133,8 @@ def make_root(architecture: Architecture) -> EmulatedRoot:
 
 def _bootstrap(architecture: Architecture, folder: Path) -> None:
     """A root that failed or was interrupted leaves nothing: it gets its name when it is whole."""
+    for leftover in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(leftover, ignore_errors=True)  # of a process that was killed: the lock is ours
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     temporary.chmod(0o755)
     options = [f"--arch={architecture.debian}", "--variant=minbase", f"--include={','.join(PACKAGES)}"]

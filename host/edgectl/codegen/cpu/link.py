@@ -59,15 +59,15 @@ def link_library(objects: list[bytes], target: CpuTarget) -> bytes:
             paths.append(Path(folder, f"{index}.o"))
             paths[-1].write_bytes(data)
         output = Path(folder, "kernels.so")
-        files = ["-o", str(output), *map(str, paths)]
         gcc = _gcc(target)
         if gcc is None:
-            _zig("ld.lld", *_LINK_FLAGS, *files)
+            _zig("ld.lld", *_LINK_FLAGS, "-o", str(output), *map(str, paths))
         else:
-            # LLVM does not note in its ARM objects that floats are passed in registers, which GNU ld then doubts.
+            # LLVM does not note in its ARM objects that floats are passed in registers: GNU ld then doubts it, and
+            # believes the first object. A library without that note is one that boards do not load.
             flags = (*_LINK_FLAGS, "--no-warn-mismatch")
             options = [option for flag in flags for option in ("-Xlinker", flag)]
-            _run([gcc, "-shared", "-nostdlib", *options, *files])
+            _run([gcc, "-shared", "-nostdlib", *options, "-o", str(output), *map(str, reversed(paths))])
         library = output.read_bytes()
     _check(library, target)
     return library

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from edge_agent.listening import reached_at
 from edge_agent.state_file import AgentState
 from edgectl.boards.client import Address, Connection
 from edgectl.errors import BusyError, DeadlineError, EdgectlError, UnreachableError
 from edgectl.files import exclusive, state_directory
 from edgectl.interrupts import interrupts_deferred
 
+LOOPBACK = "127.0.0.1"
 IDLE_SECONDS = 1800.0
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -40,7 +42,7 @@ class RunningBoard:
 
     @property
     def http_url(self) -> str:
-        return f"http://{self.state.host}:{self.state.http_port}"
+        return f"http://{Address(reached_at(self.state.http_host, LOOPBACK), self.state.http_port)}"
 
     @property
     def metrics_url(self) -> str:
@@ -120,7 +122,7 @@ class SimulatedBoard:
             "--board",
             self.profile,
             "--host",
-            "127.0.0.1",
+            LOOPBACK,
             "--port",
             str(port),
             "--http-port",

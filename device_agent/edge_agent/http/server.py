@@ -107,9 +107,14 @@ class Server(socketserver.ThreadingTCPServer):
             kind = BusyError if error.errno == errno.EADDRINUSE else AgentError
             raise kind(
                 f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}; "
-                "choose another address or port with --http-port"
+                "choose another address or port with --http-host or --http-port"
             ) from error
         self._thread = threading.Thread(target=self.serve_forever, args=(0.25,), name="http", daemon=True)
+
+    @property
+    def host(self) -> str:
+        """The address that it listens on, which a name was resolved to."""
+        return str(self.server_address[0])
 
     @property
     def port(self) -> int:

@@ -15,6 +15,7 @@ from edgectl.boards.client import Address
 from edgectl.boards.discovery import FoundBoard
 from edgectl.boards.inventory import Inventory, InventoryBoard
 from edgectl.boards.last_seen import last_seen, remember
+from edgectl.boards.metrics_address import http_address, metrics_url
 from edgectl.boards.tracked import TrackedBoard, registered
 from edgectl.boards.untrusted import is_identity, printable
 from edgectl.errors import (
@@ -120,7 +121,7 @@ def merge(
                 state,
                 str(board.address) if board.direct else f"ssh://{board.host}",
                 board.model,
-                f"http://{Address(board.host, board.http_port)}/metrics" if board.direct and board.http_port else "",
+                metrics_url(board.http_address),
                 board.identity,
                 board.kind,
                 board.bitstream,
@@ -176,14 +177,13 @@ def described(entry: BoardEntry, status: dict[str, Any], host: str) -> BoardEntr
     identity = str(status.get("id", ""))
     bitstream = fpga.get("bitstream") if isinstance(fpga, dict) else None
     loaded = bitstream.get("id", "") if isinstance(bitstream, dict) else ""
-    port = status.get("http_port")
     return replace(
         entry,
         description=printable(str(status.get("description", ""))),
         config=printable(str(status.get("config", ""))),
         state=f"held by {printable(str(lease.get('owner')))}" if isinstance(lease, dict) else "running",
         model=printable(str(live.get("model", ""))) if isinstance(live, dict) else "",
-        metrics_url=f"http://{Address(host, port)}/metrics" if isinstance(port, int) else "",
+        metrics_url=metrics_url(http_address(status, host)),
         id=entry.id or (identity if is_identity(identity) else ""),
         type=printable(str(status.get("board", ""))) or entry.type,
         bitstream=printable(str(loaded)),

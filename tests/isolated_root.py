@@ -43,9 +43,9 @@ def make_root(folder: Path) -> Path:
     return root
 
 
-def furnish(root: Path, python: Path, numpy: Path) -> None:
+def furnish(root: Path, python: Path, numpy: Path, config: Path) -> None:
     """A distribution's Python with NumPy, that users other than root may use, and stand-ins for what needs an init."""
-    for path in (python, numpy):
+    for path in (python, numpy, config):
         for parent in (root / place.relative_to("/") for place in path.parents):
             parent.chmod(parent.stat().st_mode | 0o555)
     programs = root / "usr/local/bin"
@@ -88,7 +88,7 @@ def main() -> None:
     listener = socket.socket(fileno=int(sys.argv[1]))
     folder, python, numpy, sshd, config = map(Path, sys.argv[2:7])
     root = make_root(folder)
-    furnish(root, python, numpy)
+    furnish(root, python, numpy, config)
     loopback_up()
     os.chroot(root)
     os.chdir("/")

@@ -120,9 +120,9 @@ def main() -> int:
     with open("/run/calls.log", "a") as log:
         print("systemctl", *sys.argv[1:], file=log)
     if verb == "is-active":
-        return 0 if any([main_process(unit) for unit in units]) else 3
+        return 0 if any(main_process(unit) for unit in units) else 3
     if verb == "is-enabled":
-        return 0 if any([(WANTS / unit).is_symlink() for unit in units]) else 1
+        return 0 if any((WANTS / unit).is_symlink() for unit in units) else 1
     for unit in units:
         if verb == "enable":
             WANTS.mkdir(exist_ok=True)
@@ -132,7 +132,8 @@ def main() -> int:
             (WANTS / unit).unlink(missing_ok=True)
         if verb in ("stop", "restart") or "--now" in flags:
             stop(unit)
-    return 0 if verb != "restart" or all([start(unit) for unit in units]) else 1
+    started = [start(unit) for unit in units] if verb == "restart" else []
+    return 0 if all(started) else 1
 
 
 if __name__ == "__main__":

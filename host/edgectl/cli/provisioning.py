@@ -13,11 +13,9 @@ from edgectl.cli.terminal import notices, output, print_json, stage_times, stage
 from edgectl.errors import UsageError
 from edgectl.provisioning.platform import Platform
 from edgectl.provisioning.provision import Login, ProvisionReport, unprovision
-from edgectl.provisioning.running import DONE, REMOVED, WOULD
+from edgectl.provisioning.running import NOT_THERE, UNCHANGED
 from edgectl.provisioning.steps import STATE
 from edgectl.provisioning.wheelhouse import fetch, wheelhouse
-
-_STYLES = {DONE: "green", REMOVED: "green", WOULD: "yellow"}
 
 
 def ask_about_host_key(yes: bool) -> Confirm | None:
@@ -60,28 +58,30 @@ def remove_agent(login: Login, purge: bool, dry_run: bool, yes: bool, as_json: b
             return
     with stages() as progress:
         report = unprovision(login, purge, dry_run, progress)
-    show_provisioned(report, as_json)
+    show_provisioned(report, as_json, removed=True)
 
 
-def show_provisioned(report: ProvisionReport, as_json: bool) -> None:
-    """Every step with how it came out, and what to do next."""
+def show_provisioned(report: ProvisionReport, as_json: bool, removed: bool = False) -> None:
+    """Every step with how it came out, and what to do next. `removed`: it is about an uninstallation."""
     notices(report.notices)
     if as_json:
         print_json(report.as_dict())
         return
     console = output()
     rows = table("step", "", "what")
-    for outcome in report.outcomes:
-        rows.add_row(outcome.name, Text(outcome.state, style=_STYLES.get(outcome.state, "dim")), Text(outcome.what))
-    console.print(rows)
-    console.print()
-    removing = bool(report.outcomes) and report.outcomes[0].what.startswith("the running")
+    shown = [outcome for outcome in report.outcomes if outcome.state != NOT_THERE]
+    for outcome in shown:
+        style = "dim" if outcome.state == UNCHANGED else "yellow" if report.dry_run else "green"
+        rows.add_row(outcome.name, Text(outcome.state, style=style), Text(outcome.what))
+    if shown:
+        console.print(rows)
+        console.print()
     if report.dry_run:
         console.print("Nothing was touched (dry run)", markup=False)
-    elif removing:
+    elif removed:
         console.print("Removed" if report.changed else f"Nothing to do: {report.login} has no agent", markup=False)
     else:
-        ready = f"{report.name} is a {report.profile} at {report.login}, its agent runs"
+        ready = f"{report.name} ({report.profile}) at {report.login}: its agent runs"
         console.print(ready if report.changed else f"Nothing to do: {ready}", markup=False)
         console.print(f"Next     edgectl deploy MODEL --board {report.name}", markup=False)
     console.print(f"Time     {stage_times(report.timings)}", markup=False)

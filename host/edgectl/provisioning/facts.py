@@ -137,10 +137,10 @@ def kind_of(facts: Facts, wanted: str) -> str:
     known = _kind_of_tree(facts.tree)
     if not wanted:
         if not known:
+            kinds = ", ".join(name for name in profile_names() if not profile(name).simulated)
             raise UsageError(
-                f"the board does not say what kind it is (device tree: {facts.tree or 'none'}); give --type KIND, "
-                f"one of {', '.join(name for name in profile_names() if not profile(name).simulated)}, or sim for a machine "
-                "without an FPGA"
+                f"the board does not say what kind it is (device tree: {facts.tree or 'none'}); give --type KIND, one "
+                f"of {kinds}, or sim for a machine without an FPGA"
             )
         return known
     board = profile(wanted)

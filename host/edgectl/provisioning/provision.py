@@ -20,7 +20,17 @@ from edgectl.errors import EdgectlError, UsageError
 from edgectl.files import atomic_file
 from edgectl.preflight import Check, require
 from edgectl.provisioning.facts import Facts, device_notices, gather, install_checks, kind_of, require_space
-from edgectl.provisioning.running import DONE, NOT_THERE, REMOVED, UNCHANGED, WOULD, Outcome, install, read_as_root
+from edgectl.provisioning.running import (
+    DONE,
+    NOT_THERE,
+    REMOVED,
+    UNCHANGED,
+    WOULD_DO,
+    WOULD_REMOVE,
+    Outcome,
+    install,
+    read_as_root,
+)
 from edgectl.provisioning.running import uninstall as undo
 from edgectl.provisioning.steps import KEY, install_steps, uninstall_steps
 from edgectl.provisioning.wheelhouse import wheelhouse
@@ -45,7 +55,7 @@ class ProvisionReport:
     @property
     def changed(self) -> bool:
         """Whether anything had to be done."""
-        return any(outcome.state in (DONE, WOULD, REMOVED) for outcome in self.outcomes)
+        return any(outcome.state not in (UNCHANGED, NOT_THERE) for outcome in self.outcomes)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -139,7 +149,7 @@ def provision(
             key, kept = _key(shell, key_file, type_)
             outcomes = [] if dry_run else [_keep_key(key_file, key, kept)]
             if dry_run:
-                outcomes = [Outcome("key file", UNCHANGED if kept else WOULD, f"keep the RPC key in {key_file}")]
+                outcomes = [Outcome("key file", UNCHANGED if kept else WOULD_DO, f"keep the RPC key in {key_file}")]
             steps = install_steps(type_, collected, key, facts.dma_module)
             outcomes += install(shell, steps, dry_run, stages.remark)
     with stages.stage("meet the agent"):
@@ -207,7 +217,7 @@ def _write_down(board: InventoryBoard, dry_run: bool) -> Outcome:
     what = f"write '{board.name}' into the inventory"
     known = Inventory().boards().get(board.name)
     if dry_run:
-        return Outcome("inventory", UNCHANGED if known else WOULD, what)
+        return Outcome("inventory", UNCHANGED if known else WOULD_DO, what)
     try:
         if known is None:
             add_board(board)
@@ -229,4 +239,4 @@ def _forget(board: InventoryBoard, dry_run: bool) -> Outcome:
     if not dry_run:
         Inventory().remove(board.name)
         own.unlink(missing_ok=True)
-    return Outcome("inventory", WOULD if dry_run else REMOVED, what)
+    return Outcome("inventory", WOULD_REMOVE if dry_run else REMOVED, what)

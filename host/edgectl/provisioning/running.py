@@ -13,7 +13,14 @@ from edgectl.boards.remote_shell import Completed, RemoteShell, as_root
 from edgectl.errors import BusyError, EdgectlError, UnreachableError
 from edgectl.provisioning.steps import PATH, Step
 
-UNCHANGED, DONE, WOULD, REMOVED, NOT_THERE = "unchanged", "done", "would be done", "removed", "not there"
+UNCHANGED, DONE, WOULD_DO, REMOVED, WOULD_REMOVE, NOT_THERE = (
+    "unchanged",
+    "done",
+    "would be done",
+    "removed",
+    "would be removed",
+    "not there",
+)
 _BUSY = 75
 _LOCK = "/run/lock/edge-provision"
 _PRELUDE = f"set -eu\nexport PATH={PATH} LC_ALL=C\numask 022\n"
@@ -51,7 +58,8 @@ def install(shell: RemoteShell, steps: Sequence[Step], dry_run: bool, report: Re
                 _apply(shell, step, step.apply, staging)
             if not _look(shell, [step.check])[0]:
                 raise EdgectlError(f"step '{step.name}' had no effect on the board, though every command succeeded")
-        outcomes.append(Outcome(step.name, WOULD if dry_run else DONE, step.does))
+        outcomes.append(Outcome(step.name, WOULD_DO if dry_run else DONE, step.does))
+    report(f"{len(steps)} steps")
     return outcomes
 
 
@@ -65,7 +73,8 @@ def uninstall(shell: RemoteShell, steps: Sequence[Step], dry_run: bool, report: 
             continue
         if not dry_run:
             _apply(shell, step, step.undo, "/nonexistent")
-        outcomes.append(Outcome(step.name, WOULD if dry_run else REMOVED, step.removes))
+        outcomes.append(Outcome(step.name, f"would be {step.undone}" if dry_run else step.undone, step.removes))
+    report(f"{len(steps)} steps")
     return outcomes
 
 

@@ -39,7 +39,8 @@ class Step:
     """One step. Commands are POSIX shell, run as root, each of them whole.
 
     `check` exits with 0 where the step is done. `apply` are commands that do it, however far an earlier attempt came;
-    `$staging` is a folder with `uploads`. `present` exits with 0 where there is something to undo, and `undo` does that.
+    `$staging` is a folder with `uploads`. `present` exits with 0 where there is something to undo, which `undo` does:
+    what `removes` says is then `undone`.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Step:
     present: str = ""
     undo: Sequence[str] = ()
     removes: str = ""
+    undone: str = "removed"
     uploads: Mapping[str, bytes] = field(default_factory=dict)
     seconds: float = 60.0
 
@@ -267,7 +269,8 @@ def _service(release: str, programs: bool, dma_module: bool) -> Step:
             *helper,
             *devices,
             # The version that is known to start is remembered until the new one has.
-            f'old=$(readlink {link} || true); test -z "$old" || test "$old" = {release} || ln -sfn "$old" {HOME}/previous',
+            f"old=$(readlink {link} || true)\n"
+            f'test -z "$old" || test "$old" = {release} || ln -sfn "$old" {HOME}/previous',
             f"ln -sfn {release} {new}",
             f"mv -T {new} {link}",
             "systemctl daemon-reload",
@@ -294,7 +297,8 @@ def _kept_state() -> Step:
         (),
         f'test -e {STATE} && test "$(stat -c %U {STATE})" != root',
         (f"chown -R root:root {STATE}", f"chmod 0700 {STATE}"),
-        f"nothing of {STATE}: models and the board's identity stay, as root's",
+        f"{STATE} with models and the board's identity, as root's",
+        "kept",
     )
 
 

@@ -32,7 +32,7 @@ _DOWNLOAD_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Wheelhouse:
-    """What is installed: `agent` and `needed` wheels by file name, by the `installer`; `notices` say what is missing."""
+    """What is installed: `agent` and `needed` wheels by file name, by the `installer`; `notices` say what lacks."""
 
     agent: bytes
     needed: Mapping[str, bytes]
@@ -84,7 +84,7 @@ def wheelhouse(platform: Platform, folder: Path | None = None) -> Wheelhouse:
     found, missing = _closure(place, platform, [*requirements(), INSTALLER])
     if missing:
         raise UsageError(
-            f"{place} has no wheel for {platform} of {', '.join(map(str, missing))}; fetch it where there is a network: "
+            f"{place} has no wheel for {platform} of {', '.join(map(str, missing))}; fetch it where a network is: "
             f"edgectl provision --fetch {place} --for {platform}"
         )
     announcing, lacking = _closure(place, platform, requirements(ANNOUNCE))
@@ -144,8 +144,8 @@ def _download(folder: Path, platform: Platform, names: Iterable[str]) -> None:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR") or "No module named pip" in line]
         said = (lines or done.stderr.splitlines() or ["no message"])[-1].removeprefix("ERROR: ")
         raise UnreachableError(
-            f"pip could not fetch {', '.join(sorted(names))} for {platform}: {said}; where this machine has no network, "
-            "fetch the wheels on another one: edgectl provision --fetch FOLDER --for "
+            f"pip could not fetch {', '.join(sorted(names))} for {platform}: {said}; where this machine has no "
+            "network, fetch the wheels on another one: edgectl provision --fetch FOLDER --for "
             f"{platform}, and give --wheelhouse FOLDER here"
         )
 

@@ -112,20 +112,6 @@ def test_a_fresh_board_serves_and_is_left_as_it_was(login: Login, shell: SshShel
     again = provision(login, wheels=wheels)
     assert not again.changed and again.name == "desk" and again.profile == "sim"
 
-    said(shell, "echo 'OPTIONS=--name bench' > /etc/edge-agent/options")
-    assert done(provision(login, wheels=wheels)) == ["service"]
-    with Board("desk") as opened:
-        assert opened.status_at_connect["name"] == "bench"
-
-    said(
-        shell, "rm /etc/edge-agent/board; chmod 644 /etc/edge-agent/key; kill $(cat /run/units/edge-agent.service.pid)"
-    )
-    assert done(provision(login, kind="sim", wheels=wheels)) == ["key", "board", "service"]
-    key_file.unlink()
-    assert done(provision(login, wheels=wheels)) == ["key file"]
-    with Board("desk") as opened:  # by the board's own key, fetched
-        assert opened.status_at_connect["id"] == identity
-
     assert [outcome.state for outcome in unprovision(login, dry_run=True).outcomes].count("would be removed") == 6
     removed = unprovision(login)
     assert "kept" in [outcome.state for outcome in removed.outcomes] and not Inventory().boards()
@@ -140,6 +126,29 @@ def test_a_fresh_board_serves_and_is_left_as_it_was(login: Login, shell: SshShel
         ["/etc/systemd/system/multi-user.target.wants"],
     )
     assert "edge-agent" not in said(shell, "cat /etc/passwd /etc/group; ls /run/units/*.pid 2>&1 || true")
+
+
+@pytest.mark.slow
+def test_what_was_changed_on_the_board_is_put_right_and_options_are_kept(
+    login: Login, shell: SshShell, wheels: Path
+) -> None:
+    provision(login, "desk", "sim", wheels)
+    entry = Inventory().boards()["desk"]
+    key_file, identity = Path(entry.key_file), entry.id
+
+    said(shell, "echo 'OPTIONS=--name bench' > /etc/edge-agent/options")
+    assert done(provision(login, wheels=wheels)) == ["service"]
+    with Board("desk") as opened:
+        assert opened.status_at_connect["name"] == "bench"
+
+    said(
+        shell, "rm /etc/edge-agent/board; chmod 644 /etc/edge-agent/key; kill $(cat /run/units/edge-agent.service.pid)"
+    )
+    assert done(provision(login, kind="sim", wheels=wheels)) == ["key", "board", "service"]
+    key_file.unlink()
+    assert done(provision(login, wheels=wheels)) == ["key file"]
+    with Board("desk") as opened:  # by the board's own key, fetched
+        assert opened.status_at_connect["id"] == identity
 
 
 def test_a_user_without_rights_is_refused_and_one_with_sudo_is_not(
@@ -237,7 +246,7 @@ def test_two_at_once_take_turns(login: Login, shell: SshShell, wheels: Path, mon
 
 
 def test_a_disk_that_fills_up_says_so(login: Login, shell: SshShell, wheels: Path) -> None:
-    said(shell, "mount -t tmpfs -o size=2m tmpfs /opt")
+    said(shell, "mount -t tmpfs -o size=256k tmpfs /opt")
     try:
         packages = next(step for step in _steps(shell, wheels, "sim") if step.name == "packages")
         with pytest.raises(EdgectlError, match="step 'packages': the board's disk is full; make room there"):

@@ -5,22 +5,29 @@ from __future__ import annotations
 import ipaddress
 
 EVERYWHERE = "0.0.0.0"
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def plain_address(text: str) -> IpAddress | None:
+    """An IP address, that of IPv4 where it is one in the form of IPv6; None where `text` is none."""
+    try:
+        parsed = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return mapped or parsed
 
 
 def is_loopback(host: str) -> bool:
     """Whether a port that listens there is reached from its own machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    parsed = plain_address(host)
+    return host == "localhost" if parsed is None else parsed.is_loopback
 
 
 def is_everywhere(host: str) -> bool:
     """Whether a port that listens there is reached under every address of its machine."""
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return not host
+    parsed = plain_address(host)
+    return not host if parsed is None else parsed.is_unspecified
 
 
 def reached_at(listening: str, machine: str) -> str:

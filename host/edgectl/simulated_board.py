@@ -62,11 +62,15 @@ class SimulatedBoard:
         self.log_file = self.directory / "agent.log"
         self._state_file = self.directory / "agent.json"
 
+    def process(self) -> RunningBoard | None:
+        """The board where its process runs. It is not asked anything, which would keep it from being idle."""
+        state = AgentState.read(self._state_file)
+        return RunningBoard(state, started_here=False) if state is not None and state.is_running() else None
+
     def find(self) -> RunningBoard | None:
         """The board where it runs and answers; a stale state file is removed."""
-        state = AgentState.read(self._state_file)
-        if state is not None and state.is_running():
-            board = RunningBoard(state, started_here=False)
+        if (board := self.process()) is not None:
+            state = board.state
             try:
                 board.connect().close()
                 return board
@@ -78,7 +82,7 @@ class SimulatedBoard:
                 # It may be ending at this moment; one that still runs has to be reported.
                 if state.is_running():
                     raise
-        if state is not None or self._state_file.exists():
+        if self._state_file.exists():
             # A starting agent replaces the file in one step: what is removed here is never its.
             with self._locked():
                 current = AgentState.read(self._state_file)

@@ -240,6 +240,9 @@ def test_an_agent_whose_http_alone_is_reached_from_outside(hosts: tuple[Host, Ho
         "-c", "import socket, sys; socket.create_connection(sys.argv[1:])", board.address, state.rpc_port
     )
     assert refused.returncode == 1 and "ConnectionRefusedError" in refused.stderr
+    for options, names in (((), []), (("--discovered",), ["here", "open"])):
+        told = desk.run("-c", "from edgectl.cli import main; main()", "sd", "--json", *options, **own_files)
+        assert [group["labels"]["__meta_edge_board"] for group in json.loads(told.stdout)] == names, told.stderr
 
 
 def test_boards_with_one_name_are_both_listed_by_identity(hosts: tuple[Host, Host]) -> None:

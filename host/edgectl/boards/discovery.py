@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from edge_agent.announce import SERVICE_TYPE
 from edge_agent.boards import profile_names
+from edge_agent.listening import plain_address
 from edgectl.boards.client import Address
 from edgectl.boards.untrusted import is_identity, printable
 from edgectl.errors import UnreachableError, UsageError
@@ -83,11 +83,8 @@ def _http_address(text: str, board: str) -> Address | None:
 
 def _is_usable(address: str) -> bool:
     """Whether another machine can have this address: a record must not send anybody to a service of their own."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return not (parsed.is_loopback or parsed.is_unspecified or parsed.is_multicast)
+    parsed = plain_address(address)
+    return parsed is not None and not (parsed.is_loopback or parsed.is_unspecified or parsed.is_multicast)
 
 
 def browse(seconds: float = LISTING_SECONDS) -> list[FoundBoard]:

@@ -23,7 +23,12 @@ def http_address(status: Mapping[str, Any], machine: str) -> Address | None:
     if type(port) is not int or not 0 < port < 65536 or not isinstance(listening, str):
         return None
     host = reached_at(listening, machine)
-    return Address(host, port) if _HOST.fullmatch(host) else None
+    return Address(host, port) if is_host(host) else None
+
+
+def is_host(text: str) -> bool:
+    """Whether `text` can be a host's address or name."""
+    return _HOST.fullmatch(text) is not None
 
 
 def metrics_url(address: Address | None) -> str:

@@ -70,6 +70,7 @@ def test_what_makes_no_sense_is_left_out(change: dict[bytes, bytes | None]) -> N
         (b"65536", None),
         (b"127.0.0.1:80", None),
         (b"[::1]:80", None),
+        (b"[::ffff:127.0.0.1]:80", None),
         (b"0.0.0.0:80", None),
         (b"metadata.internal:80", None),
         (b"10.0.0.8:80/admin?x=", None),
@@ -82,7 +83,7 @@ def test_where_its_http_port_is(text: bytes, address: Address | None) -> None:
     assert found is not None and found.http_address == address
 
 
-@pytest.mark.parametrize("addresses", [[], ["127.0.0.1"], ["0.0.0.0"], ["224.0.0.251"], ["x"]])
+@pytest.mark.parametrize("addresses", [[], ["127.0.0.1"], ["::ffff:127.0.0.1"], ["0.0.0.0"], ["224.0.0.251"], ["x"]])
 def test_addresses_that_no_other_machine_has(addresses: list[str]) -> None:
     assert parse_record("a", 9091, addresses, TEXT) is None
 

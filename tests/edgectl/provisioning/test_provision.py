@@ -266,9 +266,9 @@ def changed_agent(main: str) -> bytes:
             data = old.read(name)
             if name.endswith("entry_points.txt"):
                 data = data.replace(b"edge_agent.agent:main", b"edge_agent.changed:main")
-            new.writestr(name, data)
+            new.writestr(zipfile.ZipInfo(name), data)
         new.writestr(
-            "edge_agent/changed.py",
+            zipfile.ZipInfo("edge_agent/changed.py"),
             f"from edge_agent import agent\n\ndef main():\n    {main}\n    return agent.main()\n",
         )
     return made.getvalue()

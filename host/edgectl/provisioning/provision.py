@@ -81,20 +81,28 @@ class Login:
     accepted: str = ""
     confirm: Confirm | None = None
 
-    def board(self, name: str) -> InventoryBoard:
-        """The board's entry in the inventory, or one that could become it, its host key pinned. Without a `name`, and
-        where there is no entry, it is "new". Raises UsageError, VerificationError and what a connection raises."""
+    def entry(self) -> InventoryBoard | None:
+        """The board's entry in the inventory; None where it has none. Raises UsageError."""
         target = SshTarget.parse(self.ssh)
-        known = Inventory().boards()
-        found = next((board for board in known.values() if board.ssh and SshTarget.parse(board.ssh) == target), None)
-        if found is not None:
-            if name and name != found.name:
+        boards = Inventory().boards().values()
+        return next((board for board in boards if board.ssh and SshTarget.parse(board.ssh) == target), None)
+
+    def board(self, name: str = "") -> InventoryBoard:
+        """The board's entry, or one that could become it under this `name`, its host key pinned.
+
+        Raises UsageError where it has another name or another board has this one, VerificationError and what a
+        connection raises.
+        """
+        target, entry = SshTarget.parse(self.ssh), self.entry()
+        if entry is not None:
+            if name and name != entry.name:
                 raise UsageError(
-                    f"{target} is '{found.name}' in your inventory; leave --name out, or first: edgectl boards rename "
-                    f"{found.name} {name}"
+                    f"{target} is '{entry.name}' in your inventory; leave --name out, or first: edgectl boards rename "
+                    f"{entry.name} {name}"
                 )
-            changed = replace(found, identity_file=self.identity_file) if self.identity_file else found
-            return changed if found.host_key else replace(changed, host_key=self._pin(target))
+            identity_file = self.identity_file or entry.identity_file
+            return replace(entry, identity_file=identity_file, host_key=entry.host_key or self._pin(target))
+        known = Inventory().boards()
         if name and check_name(name) in known:
             raise UsageError(
                 f"there is a board '{name}' already, at {known[name].place}; give another --name, or remove it: "
@@ -108,7 +116,8 @@ class Login:
         return pin(target, self.accepted, self.confirm, f"edgectl provision {target}")
 
 
-_UNNAMED = "new"
+_UNNAMED = "unnamed"
+"""Until its host name is known."""
 
 
 def provision(
@@ -138,7 +147,8 @@ def provision(
             type_ = profile(kind_of(facts, kind or board.type))
             checks = tuple(install_checks(facts, type_))
             require(checks)
-            board = board if board.name != _UNNAMED else replace(board, name=_free_name(facts, type_))
+            if not name and login.entry() is None:
+                board = replace(board, name=_free_name(facts, type_))
         with stages.stage("collect the wheels"):
             collected = wheelhouse(facts.platform, wheels)
             require_space(facts, 4 * collected.nbytes)
@@ -165,7 +175,7 @@ def unprovision(
     stay unless `purge`. Raises as `provision` does."""
     stages = stages or Stages()
     with stages.stage("connect"):
-        board = login.board("")
+        board = login.board()
         shell = SshShell(board.ssh, board.host_key, board.identity_file)
     with shell:
         with stages.stage("look at the board"):
@@ -174,8 +184,9 @@ def unprovision(
             require(right)
         with stages.stage("remove"):
             outcomes = undo(shell, uninstall_steps(purge), dry_run, stages.remark)
-    outcomes.append(_forget(board, dry_run))
-    name = "" if board.name == _UNNAMED else board.name
+    entry = login.entry()
+    outcomes.append(_forget(entry, dry_run))
+    name = entry.name if entry is not None else ""
     return ProvisionReport(board.ssh, name, board.type, tuple(right), tuple(outcomes), dry_run, (), stages.seconds)
 
 
@@ -216,8 +227,9 @@ def _keep_key(file: Path, key: str, kept: bool) -> Outcome:
 def _write_down(board: InventoryBoard, dry_run: bool) -> Outcome:
     what = f"write '{board.name}' into the inventory"
     known = Inventory().boards().get(board.name)
+    right = known is not None and known.key_file == board.key_file
     if dry_run:
-        return Outcome("inventory", UNCHANGED if known else WOULD_DO, what)
+        return Outcome("inventory", UNCHANGED if right else WOULD_DO, what)
     try:
         if known is None:
             add_board(board)
@@ -226,16 +238,18 @@ def _write_down(board: InventoryBoard, dry_run: bool) -> Outcome:
             connection.status()
     except (EdgectlError, AgentError) as error:
         raise type(error)(f"the agent is installed and runs, but cannot be used from here: {error}") from error
-    return Outcome("inventory", UNCHANGED, what)
+    if not right:
+        Inventory().remove(known.name)
+        Inventory().add(replace(known, key_file=board.key_file))
+    return Outcome("inventory", UNCHANGED if right else DONE, what)
 
 
-def _forget(board: InventoryBoard, dry_run: bool) -> Outcome:
+def _forget(board: InventoryBoard | None, dry_run: bool) -> Outcome:
     """Take the board out of the inventory, and with it the key file that provisioning made."""
-    known = Inventory().boards().get(board.name)
+    if board is None:
+        return Outcome("inventory", NOT_THERE, "the board in the inventory")
     own = inventory_path().parent / "keys" / f"{board.name}.key"
     what = f"'{board.name}' in the inventory, with its key file"
-    if board.name == _UNNAMED or known is None:
-        return Outcome("inventory", NOT_THERE, "the board in the inventory")
     if not dry_run:
         Inventory().remove(board.name)
         own.unlink(missing_ok=True)

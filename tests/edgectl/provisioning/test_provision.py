@@ -17,7 +17,7 @@ import pytest
 
 from edge_agent.boards import profile
 from edgectl.boards.board import Board
-from edgectl.boards.inventory import Inventory
+from edgectl.boards.inventory import Inventory, InventoryBoard
 from edgectl.boards.remote_shell import RemoteShell, SshShell
 from edgectl.errors import BusyError, EdgectlError, IncompatibleError, UsageError, VerificationError
 from edgectl.provisioning import provision as module
@@ -65,7 +65,7 @@ def login(board: IsolatedBoard) -> Iterator[Login]:
 
 @pytest.fixture
 def shell(login: Login) -> Iterator[SshShell]:
-    with SshShell(login.ssh, login.board("").host_key, login.identity_file) as made:
+    with SshShell(login.ssh, login.board().host_key, login.identity_file) as made:
         yield made
 
 
@@ -171,7 +171,7 @@ def test_a_user_without_rights_is_refused_and_one_with_sudo_is_not(
     )
     try:
         assert [outcome.state for outcome in unprovision(user, dry_run=True).outcomes] == ["not there"] * 14
-        with SshShell(user.ssh, user.board("").host_key, user.identity_file) as theirs:
+        with SshShell(user.ssh, user.board().host_key, user.identity_file) as theirs:
             steps = [step for step in _steps(theirs, wheels, "pynq") if step.name not in ("packages", "service")]
             running.install(theirs, steps, False, lambda text: None)
             assert said(shell, "stat -c %U:%a /etc/edge-agent/key /etc/udev/rules.d/60-edge-agent.rules").split() == [
@@ -228,6 +228,41 @@ def test_the_host_key_is_pinned_before_anything(board: IsolatedBoard, login: Log
     with pytest.raises(VerificationError, match="it is not the board that you mean"):
         provision(replace(unknown, accepted="SHA256:" + "A" * 43), "desk", "sim", wheels)
     assert not Inventory().boards()
+
+
+def test_an_entry_without_a_key_file_gets_one(login: Login, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    entry = InventoryBoard("unnamed", ssh=login.ssh, host_key="ssh-ed25519 SHA256:" + "A" * 43)
+    Inventory().add(entry)
+    Inventory().add(InventoryBoard("other", address="127.0.0.1:1"))
+    monkeypatch.setattr(module, "from_inventory", lambda board: Answering())
+    with_key = replace(entry, key_file=str(tmp_path / "unnamed.key"))
+    assert module._write_down(with_key, True).state == "would be done"
+    assert module._write_down(with_key, False).state == "done"
+    assert module._write_down(with_key, False).state == "unchanged"
+    assert Inventory().boards()["unnamed"] == with_key and login.entry() == with_key
+    with pytest.raises(
+        UsageError, match="is 'unnamed' in your inventory; leave --name out, or first: edgectl boards rena"
+    ):
+        login.board("desk")
+    with pytest.raises(UsageError, match=r"there is a board 'other' already, at 127.0.0.1:1; give another --name"):
+        replace(login, ssh="root@10.0.0.1").board("other")
+    Inventory().remove("unnamed")
+
+
+class Answering:
+    """An agent that answers."""
+
+    def connect(self, seconds: float) -> Answering:
+        return self
+
+    def __enter__(self) -> Answering:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def status(self) -> dict[str, object]:
+        return {}
 
 
 def test_names_that_cannot_be(login: Login, wheels: Path) -> None:

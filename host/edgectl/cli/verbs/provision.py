@@ -29,7 +29,7 @@ def provision(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show each step, and touch nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Install the agent on a board by SSH, as services, and write the board down.
+    """Install the agent on a board by SSH, and write the board down.
 
     \b
     edgectl provision xilinx@192.168.2.99 --type pynq-z2 --name desk

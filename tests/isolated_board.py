@@ -23,7 +23,7 @@ from tests.isolated_root import READY
 from tests.ssh_server import SSHD, make_key
 
 _SCRIPT = Path(__file__).with_name("isolated_root.py")
-_UNSHARE = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"]
+_UNSHARE = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"]
 
 
 @cache

@@ -17,7 +17,7 @@ from edgectl.graph import Model
 from edgectl.images import DEFAULT_IMAGE, load_image
 from edgectl.interpreter import interpret
 from edgectl.local import LocalModel, build_local, build_source, check_target, compile_local
-from edgectl.model_edits import up_to
+from edgectl.model_edits import up_to, with_softmax
 from edgectl.operators.base import TensorType
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.elementwise import Binary
@@ -63,6 +63,17 @@ def test_in_integers_it_equals_the_interpreter_to_the_bit(demo: Model) -> None:
         found = local.run({"data": image})
     for name, array in expected.items():
         np.testing.assert_allclose(found[name], array, rtol=1e-6)
+
+
+def test_a_photograph_gets_classes_with_or_without_a_softmax(demo: Model) -> None:
+    assert demo.preprocessing is not None
+    with compile_local(demo) as scores, compile_local(with_softmax(demo)) as probabilities:
+        plain, soft = scores.classify(DEFAULT_IMAGE), probabilities.classify(DEFAULT_IMAGE)
+        again = scores.classify(load_image(DEFAULT_IMAGE, demo.preprocessing), top=1)
+    assert [score.label for score in plain] == [score.label for score in soft] and plain[0].label == "cat"
+    assert plain[0].score == pytest.approx(soft[0].score, abs=1e-5) and again == plain[:1]
+    with compile_local(two_inputs()) as two, pytest.raises(UsageError, match="give each its own"):
+        two.classify(DEFAULT_IMAGE)
 
 
 def two_inputs() -> Model:

@@ -38,6 +38,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[name], array)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("mapped", [False, True])
 def test_torch_loads_it_without_running_code(tmp_path: Path, mapped: bool) -> None:
     torch = pytest.importorskip("torch")

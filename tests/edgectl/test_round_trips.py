@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from benchmarks.conversions import there_and_back
+
 from edgectl.errors import ModelError
 from edgectl.frontends import zoo
 from edgectl.frontends.mxnet import import_mxnet

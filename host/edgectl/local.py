@@ -167,7 +167,8 @@ def check_target(name: str) -> None:
         )
     if name == "cuda":
         raise IncompatibleError(
-            "--target cuda is not supported yet: edgectl compiles for CPUs and boards; give --target llvm"
+            "--target cuda: edgectl makes no code for GPUs, with or without one in this machine; it compiles for this "
+            f"machine's CPU (--target {LLVM}) and for boards (--board)"
         )
     near = difflib.get_close_matches(name, (LLVM,), 1)
     raise UsageError(f"there is no target '{name}'; {f'did you mean {near[0]}?' if near else f'give {LLVM}'}")

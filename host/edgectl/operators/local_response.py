@@ -22,9 +22,7 @@ class LocalResponseNorm(Operator):
 
     def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
         require(len(x.shape) == 4, f"local_response_norm needs an NCHW input, got {x}")
-        require(
-            self.size > 0 and self.size % 2 == 1, f"local_response_norm over {self.size} channels: give an odd number"
-        )
+        require(self.size > 0 and self.size % 2 == 1, f"local_response_norm over {self.size} channels, no odd number")
         sound = self.alpha >= 0 and self.bias > 0
         require(sound, f"local_response_norm with alpha {self.alpha} and bias {self.bias} divides by zero")
         return x

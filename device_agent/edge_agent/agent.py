@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import ipaddress
 import logging
 import math
 import os
@@ -32,6 +31,7 @@ from edge_agent.http.server import Server as HttpServer
 from edge_agent.identity import identity
 from edge_agent.image import describe_image
 from edge_agent.lease import Leases
+from edge_agent.listening import is_everywhere, is_loopback
 from edge_agent.metrics import Metrics
 from edge_agent.rpc.server import Server as RpcServer
 from edge_agent.rpc.session import Endpoint, Limits
@@ -67,6 +67,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--http-port", type=_port, default=DEFAULT_HTTP_PORT, help="HTTP port, 0 for a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--http-host",
+        metavar="ADDRESS",
+        help="address to listen on for HTTP, which only reads (default: that of --host)",
     )
     parser.add_argument(
         "--state-dir", type=Path, required=True, help="directory for bundles and uploads, of this agent alone"
@@ -183,7 +188,7 @@ class Agent:
                 self._fpga,
             )
             self._rpc = RpcServer((options.host, options.port), [self._key], endpoint, self._metrics)
-            self._http = HttpServer((options.host, options.http_port), self.status, self._metrics)
+            self._http = HttpServer((options.http_host or options.host, options.http_port), self.status, self._metrics)
         except BaseException:
             if hasattr(self, "_accelerator"):
                 self._accelerator.close()
@@ -206,7 +211,7 @@ class Agent:
     def _make_announcer(self) -> Announcer | None:
         """None where it is not wanted or not possible."""
         options = self._options
-        outside = not _is_loopback(options.host)
+        outside = not (is_loopback(options.host) and is_loopback(self._http.host))
         if not (outside if options.announce is None else options.announce):
             return None
         try:
@@ -226,12 +231,13 @@ class Agent:
             bitstream["id"] if bitstream else "",
             live["model"] if live else "",
             VERSION,
-            self._http.port,
-            not _is_loopback(self._options.host),
+            0 if is_loopback(self._http.host) else self._http.port,
+            not is_loopback(self._options.host),
+            "" if is_everywhere(self._http.host) or is_loopback(self._http.host) else self._http.host,
         )
 
     def _shut_down(self) -> None:
-        if not self._profile.simulated or not _is_loopback(self._options.host):
+        if not self._profile.simulated or not is_loopback(self._options.host):
             raise AgentError(
                 "only a simulated board on loopback can be shut down over RPC; stop its service on the board"
             )
@@ -255,6 +261,7 @@ class Agent:
             "uptime_seconds": time.monotonic() - self._started,
             "rpc_port": self._rpc.port,
             "http_port": self._http.port,
+            "http_host": self._http.host,
             "sessions": self._rpc.sessions,
             "image": describe_image(self._system),
             "fpga": self._fpga.status(),
@@ -279,14 +286,14 @@ class Agent:
                 options.board,
                 options.host,
                 self._rpc.port,
-                options.host,
+                self._http.host,
                 self._http.port,
             )
             if options.state_file is not None:
                 pid, ticks = this_process()
-                AgentState(pid, ticks, options.host, self._rpc.port, self._http.port, options.board, self._key).write(
-                    options.state_file
-                )
+                ports = self._rpc.port, self._http.port
+                state = AgentState(pid, ticks, options.host, *ports, options.board, self._key, self._http.host)
+                state.write(options.state_file)
             with self._activity.working():  # the idle time begins now
                 pass
             while not self._stop.wait(0.2):
@@ -316,13 +323,6 @@ class Agent:
         for folder in ("sessions", "kernels"):
             shutil.rmtree(options.state_dir / folder, ignore_errors=True)
         self._lock.release()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class _StateLock:
@@ -357,7 +357,7 @@ def _key(options: argparse.Namespace) -> str:
         key = options.key if options.key is not None else f"{options.board}:{secrets.token_hex(16)}"
     if not key or len(key) > 200 or not key.isprintable() or " " in key:
         raise AgentError("an RPC key has 1 to 200 printable characters without spaces: TYPE:TOKEN")
-    if not _is_loopback(options.host) and len(key.partition(":")[2]) < MINIMUM_TOKEN_CHARACTERS:
+    if not is_loopback(options.host) and len(key.partition(":")[2]) < MINIMUM_TOKEN_CHARACTERS:
         raise AgentError(
             f"an agent that listens on {options.host}, not only on this machine, needs a key TYPE:TOKEN with a token "
             f"of at least {MINIMUM_TOKEN_CHARACTERS} characters; leave --key and --key-file out for a fresh one, or "

@@ -27,7 +27,11 @@ _RETRY_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Announcement:
-    """What is announced. `direct`: the RPC port can be reached from other machines; else through SSH only."""
+    """What is announced. `direct`: the RPC port can be reached from other machines; else through SSH only.
+
+    `http_port` is 0 where HTTP cannot be reached from other machines; it is at `http_address`, or where that is empty
+    at every address announced.
+    """
 
     identity: str
     name: str
@@ -38,6 +42,7 @@ class Announcement:
     version: str
     http_port: int
     direct: bool
+    http_address: str = ""
 
     def properties(self) -> dict[str, str]:
         """The TXT record, its version first: keys of at most 9 characters, in all less than 400 bytes."""
@@ -50,10 +55,14 @@ class Announcement:
             "bitstream": self.bitstream,
             "model": self.model,
             "version": self.version,
-            "http": str(self.http_port),
+            "http": self._http(),
             "via": "tcp" if self.direct else "ssh",
         }
         return {key: _bounded(value) for key, value in entries.items()}
+
+    def _http(self) -> str:
+        host = f"[{self.http_address}]" if ":" in self.http_address else self.http_address
+        return f"{host}:{self.http_port}" if host else str(self.http_port)
 
     @property
     def instance(self) -> str:

@@ -12,7 +12,10 @@ from edge_agent import durable
 
 @dataclass(frozen=True)
 class AgentState:
-    """A running agent. A process is known by its id and its start time together: ids are used again."""
+    """A running agent. A process is known by its id and its start time together: ids are used again.
+
+    HTTP listens on `http_host`, RPC on `host`; agents before this entry did both on `host`, which reading assumes.
+    """
 
     pid: int
     start_ticks: int
@@ -21,6 +24,7 @@ class AgentState:
     http_port: int
     board: str
     key: str
+    http_host: str
 
     def write(self, path: Path) -> None:
         """Durably, readable by its owner alone: it holds the key. Raises OSError."""
@@ -31,6 +35,7 @@ class AgentState:
         """None where there is no such file, or it does not parse."""
         try:
             document = json.loads(path.read_text())
+            document = {"http_host": document["host"], **document}
             kinds = {
                 "pid": int,
                 "start_ticks": int,
@@ -39,11 +44,12 @@ class AgentState:
                 "http_port": int,
                 "board": str,
                 "key": str,
+                "http_host": str,
             }
             if set(document) != set(kinds) or any(type(document[name]) is not kind for name, kind in kinds.items()):
                 return None
             return cls(**document)
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def is_running(self) -> bool:

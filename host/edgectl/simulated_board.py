@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from edge_agent.listening import reached_at
 from edge_agent.state_file import AgentState
 from edgectl.boards.client import Address, Connection
 from edgectl.errors import BusyError, DeadlineError, EdgectlError, UnreachableError
 from edgectl.files import exclusive, state_directory
 from edgectl.interrupts import interrupts_deferred
 
+LOOPBACK = "127.0.0.1"
 IDLE_SECONDS = 1800.0
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -40,7 +42,7 @@ class RunningBoard:
 
     @property
     def http_url(self) -> str:
-        return f"http://{self.state.host}:{self.state.http_port}"
+        return f"http://{Address(reached_at(self.state.http_host, LOOPBACK), self.state.http_port)}"
 
     @property
     def metrics_url(self) -> str:
@@ -60,11 +62,15 @@ class SimulatedBoard:
         self.log_file = self.directory / "agent.log"
         self._state_file = self.directory / "agent.json"
 
+    def process(self) -> RunningBoard | None:
+        """The board where its process runs. It is not asked anything, which would keep it from being idle."""
+        state = AgentState.read(self._state_file)
+        return RunningBoard(state, started_here=False) if state is not None and state.is_running() else None
+
     def find(self) -> RunningBoard | None:
         """The board where it runs and answers; a stale state file is removed."""
-        state = AgentState.read(self._state_file)
-        if state is not None and state.is_running():
-            board = RunningBoard(state, started_here=False)
+        if (board := self.process()) is not None:
+            state = board.state
             try:
                 board.connect().close()
                 return board
@@ -76,7 +82,7 @@ class SimulatedBoard:
                 # It may be ending at this moment; one that still runs has to be reported.
                 if state.is_running():
                     raise
-        if state is not None or self._state_file.exists():
+        if self._state_file.exists():
             # A starting agent replaces the file in one step: what is removed here is never its.
             with self._locked():
                 current = AgentState.read(self._state_file)
@@ -120,7 +126,7 @@ class SimulatedBoard:
             "--board",
             self.profile,
             "--host",
-            "127.0.0.1",
+            LOOPBACK,
             "--port",
             str(port),
             "--http-port",

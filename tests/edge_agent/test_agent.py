@@ -189,6 +189,7 @@ def test_a_taken_port_and_a_taken_state_directory_are_busy(agent: Process, tmp_p
         (["--state-file", "/proc/nowhere/agent.json"], "state file /proc/nowhere/agent.json cannot be written"),
         (["--state-dir", "/proc/nowhere"], "state directory /proc/nowhere cannot be used"),
         (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid"),
+        (["--http-host", "no.such.host.invalid"], "with --http-host or --http-port"),
     ],
 )
 def test_what_cannot_be_is_said(tmp_path: Path, options: list[str], message: str) -> None:
@@ -244,12 +245,36 @@ def test_it_needs_neither_the_controller_nor_tvm_nor_mxnet() -> None:
 
 def test_a_state_file_of_another_process_with_the_same_id_is_not_running(tmp_path: Path) -> None:
     path = tmp_path / "agent.json"
-    AgentState(os.getpid(), 1, "127.0.0.1", 1, 2, "sim", "key").write(path)
+    AgentState(os.getpid(), 1, "127.0.0.1", 1, 2, "sim", "key", "0.0.0.0").write(path)
     state = AgentState.read(path)
     assert state is not None and not state.is_running()
     for text in ("", "{}", "[]", "null", json.dumps({**json.loads(path.read_text()), "pid": "1"})):
         path.write_text(text)
         assert AgentState.read(path) is None
+
+
+def test_a_state_file_of_an_agent_before_http_had_an_address_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "agent.json"
+    state = AgentState(os.getpid(), 1, "127.0.0.1", 1, 2, "sim", "key", "127.0.0.1")
+    state.write(path)
+    document = json.loads(path.read_text())
+    del document["http_host"]
+    path.write_text(json.dumps(document))
+    assert AgentState.read(path) == state
+
+
+def test_http_listens_where_it_is_told_and_rpc_stays(tmp_path: Path) -> None:
+    agent = Process(tmp_path, "--http-host", "127.0.0.3", "--key", "sim:short")
+    state = agent.ready()
+    assert (state.host, state.http_host) == ("127.0.0.1", "127.0.0.3")
+    with urllib.request.urlopen(f"http://127.0.0.3:{state.http_port}/status", timeout=10) as response:
+        assert json.load(response)["http_host"] == "127.0.0.3"
+    for address in (("127.0.0.1", state.http_port), ("127.0.0.3", state.rpc_port)):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, timeout=10)
+    agent.process.terminate()
+    code, log = agent.ended()
+    assert code == 0 and f"RPC on 127.0.0.1:{state.rpc_port}, HTTP on http://127.0.0.3:{state.http_port}/" in log
 
 
 def test_sockets_are_not_inherited(agent: Process) -> None:

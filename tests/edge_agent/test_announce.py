@@ -18,6 +18,13 @@ ID = "0123456789abcdef" * 2
 ANNOUNCEMENT = Announcement(ID, "desk", "pynq", "1x16_i8w8a32_15_15_18_17", "", "", "0.1.0", 9092, True)
 
 
+def test_where_http_is() -> None:
+    entries = {**ANNOUNCEMENT.__dict__, "direct": False}
+    assert Announcement(**{**entries, "http_address": "10.0.0.8"}).properties()["http"] == "10.0.0.8:9092"
+    assert Announcement(**{**entries, "http_address": "fd00::8"}).properties()["http"] == "[fd00::8]:9092"
+    assert Announcement(**{**entries, "http_port": 0}).properties()["http"] == "0"
+
+
 def test_the_record() -> None:
     properties = ANNOUNCEMENT.properties()
     assert next(iter(properties.items())) == ("txtvers", "1")
@@ -28,7 +35,16 @@ def test_the_record() -> None:
 @given(st.text(max_size=300), st.text(max_size=300), st.text(max_size=300), st.integers(0, 65535), st.booleans())
 def test_it_always_fits(name: str, bitstream: str, model: str, port: int, direct: bool) -> None:
     announcement = Announcement(
-        ID, name, "pynq-model", "1x16_i8w8a32_15_15_18_17", bitstream, model, "9" * 99, port, direct
+        ID,
+        name,
+        "pynq-model",
+        "1x16_i8w8a32_15_15_18_17",
+        bitstream,
+        model,
+        "9" * 99,
+        port,
+        direct,
+        "fd00:" * 7 + "8888",
     )
     properties = announcement.properties()
     assert all(len(key) <= 9 for key in properties) and len(announcement.instance.encode()) <= 63

@@ -90,7 +90,9 @@ def test_a_state_file_of_somebody_elses_process_ends_nobody(simulated: Simulated
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     ticks = start_ticks(other.pid)
     assert ticks is not None
-    AgentState(other.pid, ticks - 1, "127.0.0.1", 1, 2, "sim", "k").write(simulated.directory / "agent.json")
+    AgentState(other.pid, ticks - 1, "127.0.0.1", 1, 2, "sim", "k", "127.0.0.1").write(
+        simulated.directory / "agent.json"
+    )
     assert simulated.find() is None and not simulated.stop()
     assert other.poll() is None
     other.communicate(b"\n")

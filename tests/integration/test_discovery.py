@@ -25,7 +25,8 @@ BROWSE = """
 import json, sys
 from dataclasses import asdict
 from edgectl.boards.discovery import browse
-print(json.dumps([{**asdict(board), "address": str(board.address)} for board in browse(float(sys.argv[1]))]))
+found = browse(float(sys.argv[1]))
+print(json.dumps([{**asdict(b), "address": str(b.address), "http": str(b.http_address)} for b in found]))
 """
 DEPLOY = """
 import sys
@@ -174,7 +175,8 @@ def test_an_agent_is_found_changes_and_says_goodbye(hosts: tuple[Host, Host], tm
     (found,) = eventually(desk, len)
     own = identity(board.folder)
     assert (found["name"], found["identity"], found["kind"]) == ("lab.bench 3", own, "sim")
-    assert found["address"] == f"{board.address}:{state.rpc_port}" and found["http_port"] == state.http_port
+    assert found["address"] == f"{board.address}:{state.rpc_port}"
+    assert found["http"] == f"{board.address}:{state.http_port}"
     assert found["direct"] and found["model"] == "" and found["config"] == "1x16_i8w8a32_15_15_18_17"
     bundle = tmp_path / "bundle"
     bundle.write_bytes(identity_bundle("seven"))
@@ -215,7 +217,32 @@ def test_an_agent_on_loopback_is_announced_only_where_told(hosts: tuple[Host, Ho
     board.agent("--name", "told", "--announce", host="127.0.0.1")
     board.agent("--name", "hidden", "--no-announce")
     found = eventually(desk, len)
-    assert [(each["name"], each["direct"]) for each in found] == [("told", False)]
+    assert [(each["name"], each["direct"], each["http"]) for each in found] == [("told", False, "None")]
+
+
+def test_an_agent_whose_http_alone_is_reached_from_outside(hosts: tuple[Host, Host], tmp_path: Path) -> None:
+    board, desk = hosts
+    _, state = board.agent("--http-host", "0.0.0.0", "--name", "open", "--key", "sim:short", host="127.0.0.1")
+    _, other = board.agent("--http-host", board.address, "--name", "here", host="127.0.0.1")
+    found = eventually(desk, lambda now: len(now) == 2)
+    assert [(each["name"], each["direct"], each["http"]) for each in found] == [
+        ("here", False, f"{board.address}:{other.http_port}"),
+        ("open", False, f"{board.address}:{state.http_port}"),
+    ]
+    read = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"
+    own_files = {"EDGECTL_STATE": str(tmp_path / "s"), "EDGECTL_INVENTORY": str(tmp_path / "i.toml")}
+    listed = desk.run("-c", "from edgectl.cli import main; main()", "boards", "--json", **own_files)
+    for entry in (entry for entry in json.loads(listed.stdout) if "mdns" in entry["sources"]):
+        assert entry["address"] == f"ssh://{board.address}"
+        scraped = desk.run("-c", read, entry["metrics_url"])
+        assert "edge_ready 0.0" in scraped.stdout, scraped.stderr
+    refused = desk.run(
+        "-c", "import socket, sys; socket.create_connection(sys.argv[1:])", board.address, state.rpc_port
+    )
+    assert refused.returncode == 1 and "ConnectionRefusedError" in refused.stderr
+    for options, names in (((), []), (("--discovered",), ["here", "open"])):
+        told = desk.run("-c", "from edgectl.cli import main; main()", "sd", "--json", *options, **own_files)
+        assert [group["labels"]["__meta_edge_board"] for group in json.loads(told.stdout)] == names, told.stderr
 
 
 def test_boards_with_one_name_are_both_listed_by_identity(hosts: tuple[Host, Host]) -> None:
@@ -259,7 +286,7 @@ def test_hostile_records(hosts: tuple[Host, Host]) -> None:
     assert found["honest"]["identity"] == found["twin"]["identity"] == ID
     assert found["honest"]["address"] != found["twin"]["address"]
     colours = found["colours"]
-    assert (colours["kind"], colours["http_port"]) == ("?", 0) and "[red]x" in colours["model"]
+    assert (colours["kind"], colours["http"]) == ("?", "None") and "[red]x" in colours["model"]
     assert "\x1b" not in colours["model"] and "\u202e" not in colours["model"]
     listed = desk.run("-c", "from edgectl.cli import main; main()", "boards")
     assert listed.returncode == 0, listed.stderr

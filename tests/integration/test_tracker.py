@@ -22,6 +22,7 @@ import pytest
 from edge_agent.rpc.channel import Channel
 from edge_agent.rpc.tracker import MAGIC, Registration, Tracker
 from edgectl.boards.client import Address, Connection
+from edgectl.boards.scrape_targets import find_targets
 from edgectl.boards.tracked import TrackedBoard, TrackerChoice, registered
 from edgectl.errors import BusyError, IncompatibleError, UnreachableError, UsageError, VerificationError
 from tests.edge_agent.fakes import ID, KEY, Board, board, bundle_bytes
@@ -209,6 +210,9 @@ def test_hostile_registrations_are_listed_harmlessly(agent: Board) -> None:
         found = registered(Address(*address))
         assert Address(*agent.address) in [each.address for each in found] and len(found) == 3
         assert all(each.kind.isprintable() and len(each.kind) <= 64 for each in found)
+        targets = {str(target.address): target.board for target in find_targets(Address(*address)).targets}
+        assert set(targets) >= {"10.0.0.1:9092", "10.0.0.2:9092", f"{agent.address[0]}:9092"}
+        assert all(name.isprintable() for name in targets.values())
         for rogue in rogues:
             rogue.close()
 

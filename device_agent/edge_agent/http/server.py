@@ -1,86 +1,19 @@
-"""The HTTP port: landing page, metrics, health and status. Read-only; GET and HEAD.
-
-A request has a fixed time in total, and connections are bounded: the oldest one that has not sent its request yet makes
-way for the newest, so that idle and slow peers keep no scraper out.
-"""
+"""The HTTP port: landing page, metrics, health and status."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
-import logging
-import socket
-import socketserver
-import threading
-import time
 from collections.abc import Callable
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from edge_agent.errors import AgentError, BusyError
 from edge_agent.http import page
+from edge_agent.http.read_only import Answer, ReadOnlyServer, error_answer
 from edge_agent.metrics import Metrics
-from edge_agent.version import VERSION
-
-logger = logging.getLogger(__name__)
-
-_SECURITY_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-    server_version = f"edge-agent/{VERSION}"
-    sys_version = ""
-    protocol_version = "HTTP/1.0"  # one request per connection: nothing to keep alive, nothing to smuggle
-
-    def do_GET(self) -> None:
-        self.server.request_arrived(self.connection)
-        path = self.path.split("?")[0]
-        try:
-            status, content_type, body = self.server.answer(path, self.headers.get("Accept", ""))
-        except Exception:
-            logger.exception("a request failed in an unforeseen way")
-            status, content_type, body = _error(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error in the agent")
-        self._reply(status, content_type, body)
-
-    do_HEAD = do_GET
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What the base class calls for requests that are none, or of another method: JSON, as every error here."""
-        self.request_version = "HTTP/1.0"  # it may have got no further than the default, HTTP/0.9
-        self._reply(*_error(HTTPStatus(code), message or HTTPStatus(code).phrase))
-
-    def _reply(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in _SECURITY_HEADERS.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        logger.debug(format, *arguments)
-
-
-def _error(status: HTTPStatus, message: str) -> tuple[HTTPStatus, str, bytes]:
-    return status, "application/json", json.dumps({"error": message}).encode()
-
-
-class Server(socketserver.ThreadingTCPServer):
+class Server(ReadOnlyServer):
     """Serves until closed. `status` gives what `/status` shows."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
 
     def __init__(
         self,
@@ -93,36 +26,10 @@ class Server(socketserver.ThreadingTCPServer):
         """`seconds` are a request's in total. Raises BusyError (port taken) or AgentError (no such address)."""
         self._status = status
         self._metrics = metrics
-        self._seconds = seconds
-        self._connections = connections
-        self._open: dict[socket.socket, float] = {}
-        self._waiting: dict[socket.socket, None] = {}
-        self._lock = threading.Lock()
-        try:
-            self.address_family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
-            super().__init__(address, _Handler)
-        except OSError as error:
-            kind = BusyError if error.errno == errno.EADDRINUSE else AgentError
-            raise kind(
-                f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}; "
-                "choose another address or port with --http-port"
-            ) from error
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.25,), name="http", daemon=True)
+        repair = "choose another address or port with --http-host or --http-port"
+        super().__init__(address, repair, seconds, connections)
 
-    @property
-    def port(self) -> int:
-        return int(self.server_address[1])
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        self.shutdown()
-        self.server_close()
-        self._thread.join()
-
-    def answer(self, path: str, accept: str) -> tuple[HTTPStatus, str, bytes]:
-        """Status, content type and body of a path."""
+    def answer(self, path: str, accept: str, client: str) -> Answer:
         if path == "/metrics":
             body, content_type = self._metrics.page(accept)
             return HTTPStatus.OK, content_type, body
@@ -132,53 +39,11 @@ class Server(socketserver.ThreadingTCPServer):
             status = self._status()
             if status["ready"]:
                 return HTTPStatus.OK, "application/json", b'{"ready": true}'
-            return _error(HTTPStatus.SERVICE_UNAVAILABLE, f"not ready: {status['reason']}")
+            return error_answer(HTTPStatus.SERVICE_UNAVAILABLE, f"not ready: {status['reason']}")
         if path == "/status":
             return HTTPStatus.OK, "application/json", json.dumps(self._status()).encode()
         if path == "/":
             return HTTPStatus.OK, "text/html; charset=utf-8", page.render(self._status())
-        return _error(
+        return error_answer(
             HTTPStatus.NOT_FOUND, "there is nothing here; try /, /metrics, /status, /health/live or /health/ready"
         )
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._lock:
-            if len(self._open) >= self._connections and self._waiting:
-                self._shut(next(iter(self._waiting)))
-            crowded = len(self._open) >= self._connections
-            if not crowded:
-                self._open[request] = time.monotonic() + self._seconds
-                self._waiting[request] = None
-        if crowded:
-            self.shutdown_request(request)
-            return
-        request.settimeout(self._seconds)
-        super().process_request(request, client_address)
-
-    def request_arrived(self, connection: socket.socket) -> None:
-        """The whole request is here: it may no longer be dropped for another one."""
-        with self._lock:
-            self._waiting.pop(connection, None)
-
-    def _shut(self, connection: socket.socket) -> None:
-        """End a connection from outside its thread, whose read or write then fails. Call it with the lock held."""
-        self._open.pop(connection, None)
-        self._waiting.pop(connection, None)
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-
-    def service_actions(self) -> None:
-        """Called by the serving loop between connections: end those whose time is over."""
-        now = time.monotonic()
-        with self._lock:
-            for connection in [connection for connection, deadline in self._open.items() if deadline < now]:
-                self._shut(connection)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._lock:
-            self._open.pop(request, None)
-            self._waiting.pop(request, None)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        logger.debug("a connection from %s broke", client_address, exc_info=True)

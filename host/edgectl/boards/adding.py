@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from edge_agent.boards import profile_names
 from edgectl.boards.choosing import from_inventory
 from edgectl.boards.inventory import Inventory, InventoryBoard
+from edgectl.boards.metrics_address import is_host
 from edgectl.boards.ssh_target import SshTarget
 from edgectl.boards.untrusted import is_identity
 from edgectl.errors import UsageError, VerificationError
@@ -39,9 +40,17 @@ def add_board(board: InventoryBoard, accepted: str = "", confirm: Confirm | None
         board,
         id=identity if is_identity(identity) else "",
         type=kind if kind in profile_names() else "",
+        **_http(status),
     )
     inventory.add(met)
     return met
+
+
+def _http(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Where HTTP listens on the board, as far as its agent says something that can be."""
+    host, port = status.get("http_host"), status.get("http_port")
+    said = {"http_host": host} if isinstance(host, str) and is_host(host) else {}
+    return {**said, "http_port": port} if type(port) is int and 0 < port < 65536 else {}
 
 
 def _pin(target: SshTarget, accepted: str, confirm: Confirm | None) -> str:

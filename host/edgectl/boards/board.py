@@ -20,6 +20,7 @@ from edge_agent.runtime.compatibility import Processor, check_manifest
 from edgectl.boards import leasing
 from edgectl.boards.choosing import Choice, SimulatedChoice, choose
 from edgectl.boards.client import Address, BenchReply, InferenceReply, Progress
+from edgectl.boards.metrics_address import http_address, metrics_url
 from edgectl.errors import IncompatibleError, UsageError, VerificationError
 from edgectl.graph import Preprocessing
 from edgectl.images import load_image, load_pixels
@@ -122,13 +123,13 @@ class Board:
 
     @property
     def metrics_url(self) -> str:
-        """Where Prometheus scrapes this board."""
+        """Where Prometheus scrapes this board; empty where other machines cannot."""
         if self.running is not None:
             return self.running.metrics_url
         assert not isinstance(self.choice, SimulatedChoice)
         route = self.connection.address
         host = route.host if isinstance(route, Address) else self.choice.host
-        return f"http://{Address(host, self.status_at_connect['http_port'])}/metrics"
+        return metrics_url(http_address(self.status_at_connect, host))
 
     @contextmanager
     def leased(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -11,9 +10,10 @@ from typing import Any
 
 from edge_agent.announce import SERVICE_TYPE
 from edge_agent.boards import profile_names
+from edge_agent.listening import plain_address
 from edgectl.boards.client import Address
 from edgectl.boards.untrusted import is_identity, printable
-from edgectl.errors import UnreachableError
+from edgectl.errors import UnreachableError, UsageError
 
 LISTING_SECONDS = 2.0
 SPECIFIC_SECONDS = 3.0
@@ -24,13 +24,14 @@ UNKNOWN = "?"
 
 @dataclass(frozen=True)
 class FoundBoard:
-    """A board as it describes itself. `direct`: its RPC port is meant to be reached by TCP, else through SSH."""
+    """A board as it describes itself. `direct`: its RPC port is meant to be reached by TCP, else through SSH.
+    `http_address` is None where its HTTP port is not meant to be reached."""
 
     name: str
     identity: str
     kind: str
     address: Address
-    http_port: int
+    http_address: Address | None
     config: str
     bitstream: str
     model: str
@@ -51,7 +52,7 @@ def parse_record(
     def value(key: str) -> str:
         return (text.get(key.encode()) or b"").decode(errors="replace")
 
-    identity, kind, http_port = value("id"), value("board"), value("http")
+    identity, kind = value("id"), value("board")
     if value("txtvers") != "1" or not is_identity(identity) or not 0 < port < 65536:
         return None
     usable = [address for address in addresses if _is_usable(address)]
@@ -62,7 +63,7 @@ def parse_record(
         identity,
         kind if kind in profile_names() else UNKNOWN,
         Address(usable[0], port),
-        int(http_port) if http_port.isascii() and http_port.isdecimal() and len(http_port) < 6 else 0,
+        _http_address(value("http"), usable[0]),
         printable(value("config")),
         printable(value("bitstream")),
         printable(value("model")),
@@ -70,13 +71,20 @@ def parse_record(
     )
 
 
+def _http_address(text: str, board: str) -> Address | None:
+    """What `http=PORT` or `http=ADDRESS:PORT` means on a board at the address `board`."""
+    host, _, port = text.rpartition(":")
+    try:
+        address = Address.parse(f"{host or f'[{board}]'}:{port}")
+    except UsageError:
+        return None
+    return address if _is_usable(address.host) else None
+
+
 def _is_usable(address: str) -> bool:
     """Whether another machine can have this address: a record must not send anybody to a service of their own."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return not (parsed.is_loopback or parsed.is_unspecified or parsed.is_multicast)
+    parsed = plain_address(address)
+    return parsed is not None and not (parsed.is_loopback or parsed.is_unspecified or parsed.is_multicast)
 
 
 def browse(seconds: float = LISTING_SECONDS) -> list[FoundBoard]:

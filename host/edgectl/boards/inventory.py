@@ -24,14 +24,17 @@ import tomlkit
 from tomlkit.exceptions import ParseError, TOMLKitError
 
 from edge_agent.boards import profile_names
+from edge_agent.listening import EVERYWHERE
 from edgectl.boards.client import Address
 from edgectl.boards.keys import key_from_environment, read_key
+from edgectl.boards.metrics_address import http_address, is_host
 from edgectl.boards.ssh_target import SshTarget
 from edgectl.boards.untrusted import is_identity
 from edgectl.errors import EdgectlError, UsageError
 from edgectl.files import atomic_file, exclusive, state_directory
 
 DEFAULT_RPC_PORT = 9091
+DEFAULT_HTTP_PORT = 9092
 MAXIMUM_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _HOST_KEY = re.compile(r"[a-z0-9@.-]+ SHA256:[A-Za-z0-9+/]{43}")
@@ -44,7 +47,8 @@ class InventoryBoard:
     """One board: reached through `ssh` (USER@HOST[:PORT]) or, where that is empty, directly at `address` (HOST:PORT).
 
     `rpc_port` is the agent's port on the loopback of a board behind SSH, `host_key` what its SSH server is pinned to,
-    `identity_file` the private key to log in with. `key_file` holds the RPC key. `id` and `type` are the agent's.
+    `identity_file` the private key to log in with. `key_file` holds the RPC key. `id` and `type` are the agent's, and
+    so is where HTTP listens there: `http_host`, `http_port`.
     """
 
     name: str
@@ -56,6 +60,8 @@ class InventoryBoard:
     host_key: str = ""
     identity_file: str = ""
     key_file: str = ""
+    http_host: str = EVERYWHERE
+    http_port: int = DEFAULT_HTTP_PORT
 
     def __post_init__(self) -> None:
         """Raises UsageError where an entry cannot be."""
@@ -72,13 +78,22 @@ class InventoryBoard:
             raise UsageError(f"board '{self.name}': type is {self.type!r}, known are {', '.join(profile_names())}")
         if self.host_key and not _HOST_KEY.fullmatch(self.host_key):
             raise UsageError(f"board '{self.name}': host_key is {self.host_key!r}, it must be \"TYPE SHA256:...\"")
-        if not 0 < self.rpc_port < 65536:
-            raise UsageError(f"board '{self.name}': rpc_port is {self.rpc_port}, it must be 1 to 65535")
+        for entry, port in (("rpc_port", self.rpc_port), ("http_port", self.http_port)):
+            if not 0 < port < 65536:
+                raise UsageError(f"board '{self.name}': {entry} is {port}, it must be 1 to 65535")
+        if not is_host(self.http_host):
+            raise UsageError(f"board '{self.name}': http_host is {self.http_host!r}, it must be an address")
 
     @property
     def place(self) -> str:
         """Where it is, for people."""
         return f"ssh://{self.ssh}" if self.ssh else self.address
+
+    @property
+    def http_address(self) -> Address | None:
+        """Where its metrics are scraped from here; None where its agent said that they cannot be."""
+        host = SshTarget.parse(self.ssh).host if self.ssh else Address.parse(self.address).host
+        return http_address({"http_host": self.http_host, "http_port": self.http_port}, host)
 
     def key(self) -> str:
         """The RPC key: of its own file, else of the environment, where it may be meant for another board.
@@ -218,7 +233,7 @@ class Inventory:
         for key, value in document.items():
             if key != "boards" or not isinstance(value, dict):
                 raise self._damaged(_line(text, key), f"{key!r} is not known here, only tables [boards.NAME] are")
-        kinds = {field.name: int if field.name == "rpc_port" else str for field in fields(InventoryBoard)[1:]}
+        kinds = {field.name: type(field.default) for field in fields(InventoryBoard)[1:]}
         found: dict[str, InventoryBoard] = {}
         identities: dict[str, str] = {}
         for name, entries in document.get("boards", {}).items():

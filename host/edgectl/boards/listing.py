@@ -15,6 +15,7 @@ from edgectl.boards.client import Address
 from edgectl.boards.discovery import FoundBoard
 from edgectl.boards.inventory import Inventory, InventoryBoard
 from edgectl.boards.last_seen import last_seen, remember
+from edgectl.boards.metrics_address import http_address, metrics_url
 from edgectl.boards.tracked import TrackedBoard, registered
 from edgectl.boards.untrusted import is_identity, printable
 from edgectl.errors import (
@@ -35,9 +36,9 @@ _QUERIES_AT_ONCE = 16
 class BoardEntry:
     """A board or a kind of board.
 
-    `state` is running, held (by whom), stopped, not answering, compile only, announced, registered, or what is wrong
-    with a board of the inventory. `sources` tells who knows it: profile, inventory, mdns, tracker. `last_seen` is
-    in seconds since 1970, None where it is not known. Texts of others have no control characters.
+    `state` is running, held (by whom), stopped, not answering, not asked, compile only, announced, registered, or what
+    is wrong with a board of the inventory. `sources` tells who knows it: profile, inventory, mdns, tracker. `last_seen`
+    is in seconds since 1970, None where it is not known. Texts of others have no control characters.
     """
 
     name: str
@@ -65,14 +66,15 @@ class Survey:
     notices: tuple[str, ...] = ()
 
 
-def list_boards() -> list[BoardEntry]:
-    """Every profile, with the state of the simulated boards."""
-    return [_profile_entry(name) for name in profile_names()]
+def list_boards(ask: bool = True) -> list[BoardEntry]:
+    """Every profile, with the state of the simulated boards: as they answer, or without `ask` as this machine's
+    processes show it."""
+    return [_profile_entry(name, ask) for name in profile_names()]
 
 
-def survey(tracker: Address | None = None, seconds: float = discovery.LISTING_SECONDS) -> Survey:
-    """All boards: of this machine, of the inventory (asked how they are), announced within so many `seconds` (0: not
-    looked for), and of a `tracker`; one entry for each identity.
+def survey(tracker: Address | None = None, seconds: float = discovery.LISTING_SECONDS, ask: bool = True) -> Survey:
+    """All boards: of this machine, of the inventory (without `ask` not asked how they are), announced within so many
+    `seconds` (0: not looked for), and of a `tracker`; one entry for each identity.
 
     Raises UsageError where the inventory is damaged, and what `registered` raises.
     """
@@ -81,13 +83,13 @@ def survey(tracker: Address | None = None, seconds: float = discovery.LISTING_SE
     announced: list[FoundBoard] = []
     tracked = registered(tracker) if tracker is not None else []
     with ThreadPoolExecutor(_QUERIES_AT_ONCE) as pool:
-        asked = [pool.submit(_inventory_entry, board) for board in boards]
+        asked = [pool.submit(_inventory_entry if ask else _written_entry, board) for board in boards]
         if seconds:
             try:
                 announced = discovery.browse(seconds)
             except UnreachableError as error:
                 notices.append(str(error))
-        own = list_boards()
+        own = list_boards(ask)
         entries = [future.result() for future in asked]
     answered = {entry.id: entry.last_seen for entry in entries if entry.last_seen is not None}
     if answered:
@@ -120,7 +122,7 @@ def merge(
                 state,
                 str(board.address) if board.direct else f"ssh://{board.host}",
                 board.model,
-                f"http://{Address(board.host, board.http_port)}/metrics" if board.direct and board.http_port else "",
+                metrics_url(board.http_address),
                 board.identity,
                 board.kind,
                 board.bitstream,
@@ -148,11 +150,17 @@ def _also_announced(entry: BoardEntry, board: FoundBoard) -> BoardEntry:
     return replace(entry, sources=sources, state=state)
 
 
+def _written_entry(board: InventoryBoard) -> BoardEntry:
+    """A board of the inventory as it was written down."""
+    url = metrics_url(board.http_address)
+    return BoardEntry(
+        board.name, "", "", "not asked", board.place, "", url, board.id, board.type, sources=("inventory",)
+    )
+
+
 def _inventory_entry(board: InventoryBoard) -> BoardEntry:
     """A board of the inventory as it is now."""
-    entry = BoardEntry(
-        board.name, "", "", "", board.place, id=board.id, type=board.type, sources=("inventory",), metrics_url=""
-    )
+    entry = _written_entry(board)
     try:
         choice = from_inventory(board)
         with choice.connect(QUERY_SECONDS) as connection:
@@ -176,14 +184,13 @@ def described(entry: BoardEntry, status: dict[str, Any], host: str) -> BoardEntr
     identity = str(status.get("id", ""))
     bitstream = fpga.get("bitstream") if isinstance(fpga, dict) else None
     loaded = bitstream.get("id", "") if isinstance(bitstream, dict) else ""
-    port = status.get("http_port")
     return replace(
         entry,
         description=printable(str(status.get("description", ""))),
         config=printable(str(status.get("config", ""))),
         state=f"held by {printable(str(lease.get('owner')))}" if isinstance(lease, dict) else "running",
         model=printable(str(live.get("model", ""))) if isinstance(live, dict) else "",
-        metrics_url=f"http://{Address(host, port)}/metrics" if isinstance(port, int) else "",
+        metrics_url=metrics_url(http_address(status, host)),
         id=entry.id or (identity if is_identity(identity) else ""),
         type=printable(str(status.get("board", ""))) or entry.type,
         bitstream=printable(str(loaded)),
@@ -191,15 +198,17 @@ def described(entry: BoardEntry, status: dict[str, Any], host: str) -> BoardEntr
     )
 
 
-def _profile_entry(name: str) -> BoardEntry:
+def _profile_entry(name: str, ask: bool) -> BoardEntry:
     kind = profile(name)
     entry = BoardEntry(name, kind.description, kind.config, "compile only", type=name, sources=("profile",))
     if not kind.simulated:
         return entry
     try:
-        running = SimulatedBoard(name).find()
+        running = SimulatedBoard(name).find() if ask else SimulatedBoard(name).process()
         if running is None:
             return replace(entry, state="stopped")
+        if not ask:
+            return replace(entry, state="running", address=str(running.address), metrics_url=running.metrics_url)
         with running.connect() as connection:
             status = connection.status()
     except EdgectlError:

@@ -9,6 +9,7 @@ from typing import Any
 from edge_agent.accuracy import Accuracy
 from edge_agent.boards import profile
 from edgectl.boards.board import Score
+from edgectl.boards.metrics_address import ON_LOOPBACK
 from edgectl.bounds import Bound
 from edgectl.cli.terminal import banner, milliseconds, notices, output, stage_times, table
 from edgectl.flashing import FlashReport
@@ -42,7 +43,7 @@ def show_measurement(measurement: Measurement, next_steps: Sequence[str] = ()) -
     console.print()
     if accuracy := Accuracy.of(measurement.manifest):
         console.print(f"Accuracy {accuracy.in_words()}", markup=False)
-    console.print(f"Metrics  {measurement.metrics_url}", markup=False)
+    console.print(f"Metrics  {measurement.metrics_url or ON_LOOPBACK}", markup=False)
     console.print(f"Time     {stage_times(measurement.timings)}", markup=False)
     for index, step in enumerate(next_steps):
         console.print(f"{'         ' if index else 'Next     '}{step}", markup=False)

@@ -32,7 +32,7 @@ PIN = "ssh-ed25519 SHA256:" + "A" * 43
 
 
 def found(name: str, identity: str = ID, host: str = "10.0.0.7", direct: bool = True) -> FoundBoard:
-    return FoundBoard(name, identity, "pynq", Address(host, 9091), 9092, "", "", "", direct)
+    return FoundBoard(name, identity, "pynq", Address(host, 9091), Address(host, 9092), "", "", "", direct)
 
 
 @pytest.fixture

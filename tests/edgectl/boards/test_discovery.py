@@ -29,7 +29,7 @@ def test_a_board() -> None:
         ID,
         "pynq",
         Address("10.0.0.7", 9091),
-        9092,
+        Address("10.0.0.7", 9092),
         "1x16_i8w8a32_15_15_18_17",
         "pynq-0.0.2",
         "resnet18_v1",
@@ -58,7 +58,32 @@ def test_what_makes_no_sense_is_left_out(change: dict[bytes, bytes | None]) -> N
     assert parse_record("a", 9091, ["10.0.0.7"], {**TEXT, **change}) is None
 
 
-@pytest.mark.parametrize("addresses", [[], ["127.0.0.1"], ["0.0.0.0"], ["224.0.0.251"], ["x"]])
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (b"9092", Address("10.0.0.7", 9092)),
+        (b"10.0.0.8:80", Address("10.0.0.8", 80)),
+        (b"[fd00::8]:80", Address("fd00::8", 80)),
+        (b"0", None),
+        (b"", None),
+        (b"-1", None),
+        (b"65536", None),
+        (b"127.0.0.1:80", None),
+        (b"[::1]:80", None),
+        (b"[::ffff:127.0.0.1]:80", None),
+        (b"0.0.0.0:80", None),
+        (b"metadata.internal:80", None),
+        (b"10.0.0.8:80/admin?x=", None),
+        (b"user@10.0.0.8:80", None),
+        ("10.0.0.8:٨٠".encode(), None),
+    ],
+)
+def test_where_its_http_port_is(text: bytes, address: Address | None) -> None:
+    found = parse_record("a", 9091, ["10.0.0.7"], {**TEXT, b"http": text})
+    assert found is not None and found.http_address == address
+
+
+@pytest.mark.parametrize("addresses", [[], ["127.0.0.1"], ["::ffff:127.0.0.1"], ["0.0.0.0"], ["224.0.0.251"], ["x"]])
 def test_addresses_that_no_other_machine_has(addresses: list[str]) -> None:
     assert parse_record("a", 9091, addresses, TEXT) is None
 
@@ -84,4 +109,4 @@ def test_nothing_gets_through_raw(
     if found is not None:
         for shown in (found.name, found.identity, found.kind, str(found.address), found.config, found.model):
             assert shown.isprintable() and len(shown) <= 64
-        assert 0 <= found.http_port < 100000
+        assert found.http_address is None or 0 < found.http_address.port < 65536

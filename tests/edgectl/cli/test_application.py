@@ -30,6 +30,7 @@ VERBS = [
     "models",
     "report",
     "run",
+    "sd",
     "status",
     "stop",
 ]

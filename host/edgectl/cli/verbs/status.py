@@ -19,6 +19,7 @@ def status(
     from edgectl.boards.board import Board
     from edgectl.boards.choosing import selection
     from edgectl.boards.leasing import in_words
+    from edgectl.boards.metrics_address import ON_LOOPBACK
     from edgectl.cli.terminal import output, print_json, table
 
     with Board(selection(board, type, tracker, key), start=False) as opened:
@@ -47,5 +48,5 @@ def status(
         rows.add_row("FPGA", fpga["problem"] or (loaded["id"] if loaded else "not programmed from here"))
     if lease := document.get("lease"):
         rows.add_row("lease", Text(in_words(lease)))
-    rows.add_row("metrics", document["metrics_url"])
+    rows.add_row("metrics", document["metrics_url"] or ON_LOOPBACK)
     console.print(rows)

@@ -21,21 +21,14 @@ from edgectl.operators.elementwise import Binary, Scalar
 from edgectl.operators.local_response import LocalResponseNorm
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
 from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose, Upsample
+from edgectl.registration import registering
 
 Converter = Callable[[Layer], str]
 
 CONVERTERS: dict[str, Converter] = {}
 """MXNet operator name -> converter."""
-
-
-def converts(*names: str) -> Callable[[Converter], Converter]:
-    """Enter a converter into the table under MXNet's `names`."""
-
-    def register(converter: Converter) -> Converter:
-        CONVERTERS.update(dict.fromkeys(names, converter))
-        return converter
-
-    return register
+converts = registering(CONVERTERS)
+"""Enters a converter into the table under MXNet's names."""
 
 
 @converts("Convolution", "Convolution_v1")

@@ -21,6 +21,7 @@ from edgectl.operators.elementwise import Scalar
 from edgectl.operators.local_response import LocalResponseNorm
 from edgectl.operators.pooling import GlobalPool
 from edgectl.operators.shape import Pad
+from edgectl.registration import registering
 
 Result = Value | list[Value]
 FLOAT_TYPES = frozenset({1, 10, 11, 16})
@@ -95,16 +96,8 @@ class OnnxLayer(SourceLayer):
 Converter = Callable[[OnnxLayer], Result]
 CONVERTERS: dict[str, Converter] = {}
 """ONNX operator -> converter."""
-
-
-def converts(*names: str) -> Callable[[Converter], Converter]:
-    """Enter a converter into the table under ONNX's `names`."""
-
-    def register(converter: Converter) -> Converter:
-        CONVERTERS.update(dict.fromkeys(names, converter))
-        return converter
-
-    return register
+converts = registering(CONVERTERS)
+"""Enters a converter into the table under ONNX's names."""
 
 
 # Layers with parameters

@@ -22,6 +22,7 @@ from edgectl.operators.base import Padding
 from edgectl.operators.elementwise import Scalar
 from edgectl.operators.pooling import GlobalPool
 from edgectl.operators.shape import Pad
+from edgectl.registration import registering
 
 Result = Any
 """A Value, a number, or a list of them where the operator has several results (None: one that inference has not)."""
@@ -101,16 +102,8 @@ class TorchLayer(SourceLayer):
 Converter = Callable[[TorchLayer], Result]
 CONVERTERS: dict[str, Converter] = {}
 """ATen operator -> converter."""
-
-
-def converts(*names: str) -> Callable[[Converter], Converter]:
-    """Enter a converter into the table under PyTorch's `names`."""
-
-    def register(converter: Converter) -> Converter:
-        CONVERTERS.update(dict.fromkeys(names, converter))
-        return converter
-
-    return register
+converts = registering(CONVERTERS)
+"""Enters a converter into the table under PyTorch's names."""
 
 
 # Layers with parameters

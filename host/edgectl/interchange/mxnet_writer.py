@@ -27,6 +27,7 @@ from edgectl.operators.elementwise import Binary, Scalar
 from edgectl.operators.local_response import LocalResponseNorm
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
 from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose, Upsample
+from edgectl.registration import registering
 
 MXNET_VERSION = 10901
 LOWEST = float(np.finfo(np.float32).min)
@@ -134,16 +135,8 @@ def to_symbol(model: Model) -> tuple[str, Translation]:
 Writer = Callable[[SymbolWriter, Node, Any], Value]
 WRITERS: dict[type[Operator], Writer] = {}
 """Operator -> how MXNet says it."""
-
-
-def writes(operator: type[Operator]) -> Callable[[Writer], Writer]:
-    """Enter a writer into the table."""
-
-    def register(writer: Writer) -> Writer:
-        WRITERS[operator] = writer
-        return writer
-
-    return register
+writes = registering(WRITERS)
+"""Enters a writer into the table under the operator's class."""
 
 
 def _padded(to: SymbolWriter, node: Node, x: Value, padding: Padding, value: float = 0.0) -> Value:

@@ -23,6 +23,7 @@ from edgectl.operators.elementwise import Binary, Scalar
 from edgectl.operators.local_response import LocalResponseNorm
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
 from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose, Upsample
+from edgectl.registration import registering
 
 
 @dataclass(frozen=True)
@@ -130,16 +131,8 @@ def call(function: str, given: Expression, literal: str = "") -> Expression:
 Translator = Callable[[Layer, Any], None]
 TRANSLATORS: dict[type[Operator], Translator] = {}
 """Operator -> what adds its steps."""
-
-
-def translates(operator: type[Operator]) -> Callable[[Translator], Translator]:
-    """Enter a translator into the table."""
-
-    def register(translator: Translator) -> Translator:
-        TRANSLATORS[operator] = translator
-        return translator
-
-    return register
+translates = registering(TRANSLATORS)
+"""Enters a translator into the table under the operator's class."""
 
 
 def steps_of(model: Model) -> list[Step]:

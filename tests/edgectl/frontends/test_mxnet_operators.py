@@ -144,7 +144,7 @@ def test_a_clip_on_one_side() -> None:
     np.testing.assert_array_equal(interpret(from_symbol(symbol, {}, {"data": (1, 2)}), {"data": x})["layer1"], [[0, 2]])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_damaged_attributes_are_refused_or_harmless(data: st.DataObject) -> None:
     symbol, parameters, x, _ = recorded_case(data.draw(st.sampled_from(list(INDEX))))

@@ -68,7 +68,7 @@ def test_a_dtype_without_counterpart_is_named(tmp_path: Path) -> None:
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8), SHAPES, max_size=5))
 def test_any_names_and_shapes(tmp_path_factory: pytest.TempPathFactory, shapes: dict[str, tuple[int, ...]]) -> None:
     arrays = {name: np.random.default_rng(0).standard_normal(shape) for name, shape in shapes.items()}

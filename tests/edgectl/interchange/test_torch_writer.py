@@ -65,7 +65,7 @@ def test_operators_of_other_frameworks(operator: Operator, tmp_path: Path) -> No
     assert_runs(one_operator(operator, (1, 4, 5, 6)), tmp_path)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=pools())
 def test_pools_of_every_padding(tmp_path: Path, case: tuple[Operator, tuple[int, ...]]) -> None:
     operator, shape = case

@@ -25,7 +25,7 @@ from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
 from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose, Upsample
 from tests.edgectl.codegen.cpu.support import RUNNABLE, run_operator
 
-EXAMPLES = settings(max_examples=12, deadline=None)
+EXAMPLES = settings(max_examples=12)
 targets = st.sampled_from(RUNNABLE)
 seeds = st.integers(0, 2**32 - 1)
 

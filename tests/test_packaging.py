@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import os
 import zipfile
 from email.message import Message
 from pathlib import Path
@@ -33,8 +34,9 @@ def source_files() -> dict[str, Path]:
     """Every file of the packages by its path in the wheel."""
     files = {}
     for package, folder in PACKAGES.items():
-        for path in (ROOT / folder / package).rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts:
+        # Through the link to deploy/, too, which rglob does not follow.
+        for parent, _, names in os.walk(ROOT / folder / package, followlinks=True):
+            for path in (Path(parent, name) for name in names if "__pycache__" not in Path(parent).parts):
                 files[path.relative_to(ROOT / folder).as_posix()] = path
     return files
 
@@ -58,6 +60,10 @@ def test_the_kinds_of_data_are_among_them(wheel: zipfile.ZipFile) -> None:
         "edgectl/data/zoo/resnet18_v1-symbol.json.gz",
         "edgectl/codegen/cpu/shim.c",
         "edgectl/codegen/cpu/threads.c",
+        "edgectl/data/deploy/systemd/edge-agent.service",
+        "edgectl/data/deploy/systemd/edge-fpga.service",
+        "edgectl/data/deploy/udev/60-edge-agent.rules",
+        "edgectl/data/deploy/modules/modprobe.conf",
         "edge_agent/http/index.html",
         "edge_bitstreams/profiles/pynq.json",
     } <= names
@@ -80,3 +86,4 @@ def test_both_commands_are_installed(wheel: zipfile.ZipFile) -> None:
     commands = member(wheel, "entry_points.txt").decode().split("\n")
     assert "edgectl = edgectl.cli:main" in commands
     assert "edge-agent = edge_agent.agent:main" in commands
+    assert "edge-fpga = edge_agent.fpga.helper:main" in commands

@@ -158,6 +158,11 @@ class Service:
         self._activating = threading.Lock()
         self._candidate = ""
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread that uses the accelerator is there."""
+        return self._worker.alive
+
     def restore(self) -> None:
         """Bring back what was live before the agent stopped; the previous version where that fails its self-test."""
         while (digest := self._store.active.current) is not None:

@@ -57,6 +57,11 @@ class Worker:
             job.future.cancel()
             raise DeadlineError(f"the accelerator did not answer within {seconds:g} s") from None
 
+    @property
+    def alive(self) -> bool:
+        """Whether jobs are still run."""
+        return self._thread.is_alive()
+
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             self._on_depth(self._jobs.qsize())

@@ -23,7 +23,6 @@ from pathlib import Path
 from edgectl.files import cache_folder, exclusive
 
 SUITE = "bookworm"
-MIRROR = ""
 PACKAGES = ("ca-certificates", "python3", "python3-numpy", "python3-pip", "python3-venv")
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
@@ -121,7 +120,7 @@ def make_root(architecture: Architecture) -> EmulatedRoot:
     """The cached root, or a new one: several minutes. Raises RootError."""
     if problem := obstacle(architecture):
         raise RootError(problem)
-    determinants = repr((SUITE, MIRROR, PACKAGES, architecture))
+    determinants = repr((SUITE, PACKAGES, architecture))
     digest = hashlib.sha256(determinants.encode()).hexdigest()[:12]
     folder = cache_folder() / "roots" / f"{architecture.debian}-{SUITE}-{digest}"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +140,7 @@ def _bootstrap(architecture: Architecture, folder: Path) -> None:
     try:
         # In a mount namespace of its own: debootstrap leaves /proc and /sys mounted.
         unshare = ["unshare", "--mount", "--propagation", "private"]
-        _run([*unshare, "debootstrap", *options, SUITE, os.fspath(temporary), MIRROR], _environment())
+        _run([*unshare, "debootstrap", *options, SUITE, os.fspath(temporary)], _environment())
         shutil.rmtree(temporary / "var" / "cache" / "apt" / "archives", ignore_errors=True)
         temporary.rename(folder)
     finally:

@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import email
-import shutil
-import subprocess
-import sys
+import os
 import zipfile
 from email.message import Message
 from pathlib import Path
 
 import pytest
+from scripts.project_wheel import PACKAGES, build_wheel
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = {"edgectl": "host", "edge_agent": "device_agent", "edge_bitstreams": "bitstreams"}
-BUILD = "import sys, setuptools.build_meta as backend; print(backend.build_wheel(sys.argv[1]))"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel of this source tree, built from a copy so that the tree stays clean."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for folder in PACKAGES.values():
-        shutil.copytree(ROOT / folder, source / folder, ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
-        shutil.copy(ROOT / name, source)
-    built = subprocess.run(
-        [sys.executable, "-c", BUILD, str(target)], cwd=source, capture_output=True, text=True, check=False
-    )
-    assert built.returncode == 0, built.stderr
-    return zipfile.ZipFile(target / built.stdout.split()[-1])
+    return zipfile.ZipFile(build_wheel(tmp_path_factory.mktemp("wheel")))
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +34,9 @@ def source_files() -> dict[str, Path]:
     """Every file of the packages by its path in the wheel."""
     files = {}
     for package, folder in PACKAGES.items():
-        for path in (ROOT / folder / package).rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts:
+        # Through the link to deploy/, too, which rglob does not follow.
+        for parent, _, names in os.walk(ROOT / folder / package, followlinks=True):
+            for path in (Path(parent, name) for name in names if "__pycache__" not in Path(parent).parts):
                 files[path.relative_to(ROOT / folder).as_posix()] = path
     return files
 
@@ -73,6 +60,10 @@ def test_the_kinds_of_data_are_among_them(wheel: zipfile.ZipFile) -> None:
         "edgectl/data/zoo/resnet18_v1-symbol.json.gz",
         "edgectl/codegen/cpu/shim.c",
         "edgectl/codegen/cpu/threads.c",
+        "edgectl/data/deploy/systemd/edge-agent.service",
+        "edgectl/data/deploy/systemd/edge-fpga.service",
+        "edgectl/data/deploy/udev/60-edge-agent.rules",
+        "edgectl/data/deploy/modules/modprobe.conf",
         "edge_agent/http/index.html",
         "edge_bitstreams/profiles/pynq.json",
     } <= names
@@ -95,3 +86,4 @@ def test_both_commands_are_installed(wheel: zipfile.ZipFile) -> None:
     commands = member(wheel, "entry_points.txt").decode().split("\n")
     assert "edgectl = edgectl.cli:main" in commands
     assert "edge-agent = edge_agent.agent:main" in commands
+    assert "edge-fpga = edge_agent.fpga.helper:main" in commands

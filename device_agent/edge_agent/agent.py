@@ -41,6 +41,7 @@ from edge_agent.runtime.executor import Runtime
 from edge_agent.service import Service
 from edge_agent.state_file import AgentState, this_process
 from edge_agent.store import Store
+from edge_agent.supervision import Supervisor
 from edge_agent.uploads import Uploads
 from edge_agent.version import CONTROL_PROTOCOL, VERSION
 
@@ -194,6 +195,7 @@ class Agent:
                 self._accelerator.close()
             self._lock.release()
             raise
+        self._supervisor = Supervisor(self._alive)
         self._announcer = self._make_announcer()
         self._registration = None
         if options.tracker:
@@ -246,6 +248,9 @@ class Agent:
     def stop(self) -> None:
         self._stop.set()
 
+    def _alive(self) -> bool:
+        return self._rpc.alive and self._http.alive and self._service.alive
+
     def status(self) -> dict[str, Any]:
         """The agent as `/status` and `edge.status` give it."""
         return {
@@ -296,11 +301,13 @@ class Agent:
                 state.write(options.state_file)
             with self._activity.working():  # the idle time begins now
                 pass
+            self._supervisor.ready()
             while not self._stop.wait(0.2):
                 self._fpga.recover()
                 if options.idle_timeout is not None and self._activity.idle_seconds > options.idle_timeout:
                     logger.info("no call for %g s: ending", options.idle_timeout)
                     break
+            self._supervisor.stopping()
             # Calls under way get their answer, edge.shutdown's own among them.
             self._activity.wait_idle(_DRAIN_SECONDS)
         finally:
@@ -308,6 +315,7 @@ class Agent:
 
     def _close(self) -> None:
         options = self._options
+        self._supervisor.stopping()
         if options.state_file is not None:
             state = AgentState.read(options.state_file)
             if state is not None and (state.pid, state.start_ticks) == this_process():

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from edgectl.loading import load as load
     from edgectl.local import LocalModel as LocalModel
     from edgectl.local import compile_local as compile_local
+    from edgectl.model_edits import up_to as up_to
+    from edgectl.model_edits import with_softmax as with_softmax
     from edgectl.quantization.quantizer import quantize as quantize
     from edgectl.sources import Source as Source
 
@@ -48,6 +50,8 @@ _PLACES = {
     "load": ("edgectl.loading", "load"),
     "measure_agreement": ("edgectl.accuracy", "measure_agreement"),
     "quantize": ("edgectl.quantization.quantizer", "quantize"),
+    "up_to": ("edgectl.model_edits", "up_to"),
+    "with_softmax": ("edgectl.model_edits", "with_softmax"),
 }
 __all__ = sorted(_PLACES)
 

@@ -195,8 +195,6 @@ def build_integer(
     pixels: bool = False,
 ) -> Build:
     """Compile an integer Model for a board: see `build`. `accuracy` is the manifest's entry of that name."""
-    from edgectl.codegen.cpu import compile_segments, cpu_target
-
     stages = stages or Stages()
     target = profile(board) if isinstance(board, str) else board
     config = target.vta
@@ -211,6 +209,9 @@ def build_integer(
         for program in programs.values():
             verify(program, target.features)
     with stages.stage("compile for the CPU"):
+        # Here, as importing TVM takes seconds, which are this stage's.
+        from edgectl.codegen.cpu import compile_segments, cpu_target
+
         cpu = cpu_target(target.cpu)
         code = compile_segments([step.segment for step in parts.steps if isinstance(step, CpuStep)], cpu)
     with stages.stage("seal"):

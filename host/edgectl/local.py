@@ -23,7 +23,7 @@ from edge_agent.runtime.compatibility import AGENT_PROTOCOL
 from edge_agent.runtime.executor import Inference, LoadedModel, Runtime
 from edge_agent.version import VERSION
 from edge_agent.vta.counters import Counters
-from edgectl.boards.board import LLVM
+from edgectl.boards.board import LLVM, Score, best_classes, model_inputs
 from edgectl.build_cache import BuildCache, build_key
 from edgectl.bundle import write_bundle
 from edgectl.datasets import Data, read_calibration
@@ -71,6 +71,12 @@ class LocalModel:
     def infer(self, inputs: Mapping[str, np.ndarray]) -> Inference:
         """The same, and what it took."""
         return self.loaded.infer(inputs)
+
+    def classify(self, image: str | os.PathLike[str] | np.ndarray, top: int = 5) -> tuple[Score, ...]:
+        """The best classes of a photograph, or of a tensor (N, C, H, W), its first sample, of a model with one input:
+        as probabilities, whether or not a softmax was appended. Raises UsageError, InputError."""
+        inputs = model_inputs(self.manifest, image)
+        return best_classes(self.run(inputs)[self.manifest["outputs"][0]["name"]], self.manifest["labels"], top)
 
     def close(self) -> None:
         self.loaded.close()
@@ -161,17 +167,19 @@ def check_target(name: str) -> None:
         )
     if name == "cuda":
         raise IncompatibleError(
-            "--target cuda is not supported yet: edgectl compiles for CPUs and boards; give --target llvm"
+            "--target cuda: edgectl makes no code for GPUs, with or without one in this machine; it compiles for this "
+            f"machine's CPU (--target {LLVM}) and for boards (--board)"
         )
     near = difflib.get_close_matches(name, (LLVM,), 1)
     raise UsageError(f"there is no target '{name}'; {f'did you mean {near[0]}?' if near else f'give {LLVM}'}")
 
 
 def _compiled(model: Model, dtype: str, origin: Mapping[str, Any], stages: Stages) -> bytes:
-    from edgectl.codegen.cpu import CONSTANTS_MEMBER, compile_segments, cpu_target
-    from edgectl.codegen.scheduling import make_plan
-
     with stages.stage("compile for this machine"):
+        # Here, as importing TVM takes seconds, which are this stage's.
+        from edgectl.codegen.cpu import CONSTANTS_MEMBER, compile_segments, cpu_target
+        from edgectl.codegen.scheduling import make_plan
+
         cpu = cpu_target("host")
         code = compile_segments([model], cpu)
         plan = make_plan(code.fragments, model, ())

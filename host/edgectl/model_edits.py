@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import replace
 
 from edgectl.errors import UsageError
@@ -11,6 +12,8 @@ from edgectl.operators.activation import Softmax
 
 NEAREST = 3
 """Names that are suggested for one that does not exist."""
+LISTED = 12
+"""Names that are listed where none is like it."""
 
 
 def with_softmax(model: Model) -> Model:
@@ -49,7 +52,15 @@ def up_to(model: Model, layer: str) -> Model:
     by_source = {node.source: node.name for node in model.nodes if node.source}
     value = by_name.get(layer, by_source.get(layer))
     if value is None:
-        near = difflib.get_close_matches(layer, [*by_source, *by_name], NEAREST, 0.4)
-        hint = f"nearest are {', '.join(dict.fromkeys(near))}" if near else "`edgectl evaluate` and reports list layers"
-        raise UsageError(f"'{model.name}' has no layer '{layer}'; {hint}")
+        raise UsageError(f"'{model.name}' has no layer '{layer}'; {_known(layer, list(by_source | by_name))}")
     return model.rebuilt(model.nodes, model.parameters, (value,))
+
+
+def _known(layer: str, names: Sequence[str]) -> str:
+    """The names that are most like `layer`, or else all of them as far as a message may be long."""
+    containing = [name for name in names if layer in name]
+    near = list(dict.fromkeys([*containing, *difflib.get_close_matches(layer, names, NEAREST, 0.5)]))[:NEAREST]
+    if near:
+        return f"nearest are {', '.join(near)}"
+    rest = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"its layers are {', '.join(names[:LISTED])}{rest}"

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from edge_agent.boards import BoardProfile, profile, profile_names
 from edge_agent.fpga.manager import FIRMWARE
 from edgectl.bitstreams import Candidate
-from edgectl.boards.remote_shell import RemoteShell
+from edgectl.boards.remote_shell import RemoteShell, as_root
 from edgectl.errors import BusyError, EdgectlError, IncompatibleError, VerificationError
 from edgectl.preflight import Check, require_fpga
 
@@ -103,8 +103,7 @@ def program_by_shell(shell: RemoteShell, bitstream: Candidate, board: BoardProfi
         state=_STATE,
     )
     begin = time.monotonic()
-    quoted = shlex.quote(script)
-    done = shell.run(f"if [ $(id -u) = 0 ]; then sh -c {quoted}; else sudo -n sh -c {quoted}; fi")
+    done = shell.run(as_root(script))
     said = (done.output.strip() or done.errors.strip())[-200:]
     if done.code == _AGENT:
         raise BusyError(

@@ -103,6 +103,7 @@ def test_the_contrast_has_every_layer_and_parameter(network: Model, tmp_path: Pa
     assert "## Top 5 on cat.jpg: equal" in text
 
 
+@pytest.mark.torch
 def test_to_torch_and_back(network: Model, tmp_path: Path, without_mxnet: None) -> None:
     torch = pytest.importorskip("torch")
     conversion = convert(network, "torch", tmp_path / "net")
@@ -122,6 +123,7 @@ def test_to_torch_and_back(network: Model, tmp_path: Path, without_mxnet: None) 
     assert {"stage1_unit1_bn1_gamma", "stage1_unit1_conv1_weight"} <= again.parameters.keys()
 
 
+@pytest.mark.torch
 def test_preprocessing_and_labels_come_back_from_code(
     network: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +194,7 @@ def test_a_wrong_weight_is_caught(
         convert(network, "mxnet", tmp_path / "net")
 
 
+@pytest.mark.torch
 def test_wrong_code_is_caught(network: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     to_torch = converting.to_torch
@@ -207,6 +210,7 @@ def test_wrong_code_is_caught(network: Model, tmp_path: Path, monkeypatch: pytes
     assert names(tmp_path) == ["net-contrast.json", "net-contrast.md"]
 
 
+@pytest.mark.torch
 def test_the_framework_itself_has_a_say(network: Model, tmp_path: Path, without_mxnet: None) -> None:
     """A module with other weights than the model that was imported of it."""
     pytest.importorskip("torch")
@@ -239,6 +243,7 @@ def test_without_torch_code_is_refused(network: Model, tmp_path: Path, monkeypat
     assert names(tmp_path) == []
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(
     ("to", "output", "error", "message"),
     [
@@ -280,6 +285,7 @@ def test_preprocessing_that_is_given(network: Model) -> None:
             described(bare, *arguments)  # type: ignore[arg-type]
 
 
+@pytest.mark.torch
 @pytest.mark.slow
 def test_the_11k_class_resnet_152(tmp_path: Path) -> None:
     """S4's road in full size: 152 layers, 11,221 classes."""

@@ -87,7 +87,7 @@ def test_files(tmp_path: Path) -> None:
             read_label_file(tmp_path / name)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=60) | st.text("[]{}(),:'\"0123 n\n", max_size=60))
 def test_any_text_is_labels_or_refused(text: str) -> None:
     try:

@@ -47,3 +47,19 @@ def test_layers_go_by_either_name(name: str) -> None:
 def test_the_nearest_names_are_suggested() -> None:
     with pytest.raises(UsageError, match=r"no layer 'sorce_fc'; nearest are source_fc"):
         up_to(model(), "sorce_fc")
+
+
+def test_a_part_of_a_name_finds_it_and_names_are_listed_where_none_is_like_it() -> None:
+    with pytest.raises(UsageError, match=r"no layer 'out'; nearest are source_out$"):
+        up_to(renamed("source_out"), "out")
+    with pytest.raises(UsageError, match=r"no layer 'zzz'; its layers are source_fc, source_out, fc, out$"):
+        up_to(model(), "zzz")
+    long = [Node(f"n{i}", Relu(), (f"n{i - 1}" if i else "data",)) for i in range(20)]
+    many = Model("many", {"data": TensorType((1, 4))}, tuple(long), {}, ("n19",))
+    with pytest.raises(UsageError, match=r"its layers are n0, .*, n11 and 8 more$"):
+        up_to(many, "zzz")
+
+
+def renamed(name: str) -> Model:
+    """One layer whose name is not its source's."""
+    return Model("net", {"data": TensorType((1, 4))}, (Node("value", Relu(), ("data",), name),), {}, ("value",))

@@ -27,6 +27,7 @@ from edge_agent import boards, errors
 from edge_agent.errors import AgentError, HardwareError, InputError
 from edge_agent.fpga.programmer import DirectProgrammer, Programmer
 from edge_agent.hardware.system import System
+from edge_agent.supervision import Supervisor
 
 logger = logging.getLogger("edge_agent.fpga.helper")
 
@@ -166,7 +167,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
+    supervisor = Supervisor()
+    supervisor.ready()
     helper.run(ended)
+    supervisor.stopping()
     return 0
 
 

@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from edge_agent.errors import AgentError, BusyError
+from edge_agent.supervision import HANGING_SECONDS
 from edge_agent.version import VERSION
 
 logger = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ class ReadOnlyServer(socketserver.ThreadingTCPServer):
         self._open: dict[socket.socket, float] = {}
         self._waiting: dict[socket.socket, None] = {}
         self._lock = threading.Lock()
+        self._turn = 0.0
         try:
             self.address_family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
             super().__init__(address, _Handler)
@@ -111,7 +113,13 @@ class ReadOnlyServer(socketserver.ThreadingTCPServer):
     def port(self) -> int:
         return int(self.server_address[1])
 
+    @property
+    def alive(self) -> bool:
+        """Whether connections are still taken: the thread that does has looked for some lately."""
+        return self._thread.is_alive() and time.monotonic() - self._turn < HANGING_SECONDS
+
     def start(self) -> None:
+        self._turn = time.monotonic()
         self._thread.start()
 
     def close(self) -> None:
@@ -151,7 +159,7 @@ class ReadOnlyServer(socketserver.ThreadingTCPServer):
 
     def service_actions(self) -> None:
         """Called by the serving loop between connections: end those whose time is over."""
-        now = time.monotonic()
+        now = self._turn = time.monotonic()
         with self._lock:
             for connection in [connection for connection, deadline in self._open.items() if deadline < now]:
                 self._shut(connection)

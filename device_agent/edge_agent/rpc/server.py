@@ -25,6 +25,7 @@ from edge_agent.rpc.codec import Code
 from edge_agent.rpc.conversation import Conversation
 from edge_agent.rpc.memory import Budget
 from edge_agent.rpc.session import Endpoint, Session
+from edge_agent.supervision import HANGING_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Server:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._closed = threading.Event()
+        self._turn = 0.0
         self._thread = threading.Thread(target=self._run, name="rpc", daemon=True)
 
     @property
@@ -85,7 +87,13 @@ class Server:
     def sessions(self) -> int:
         return len(self._sessions)
 
+    @property
+    def alive(self) -> bool:
+        """Whether connections are still taken: the thread that does has looked for some lately."""
+        return self._thread.is_alive() and time.monotonic() - self._turn < HANGING_SECONDS
+
     def start(self) -> None:
+        self._turn = time.monotonic()
         self._thread.start()
 
     def offer(self, key: str, on_end: Callable[[], None]) -> None:
@@ -117,6 +125,7 @@ class Server:
 
     def _run(self) -> None:
         while not self._closed.is_set():
+            self._turn = time.monotonic()
             for key, _ in self._selector.select(_POLL_SECONDS):
                 if key.fileobj is self._listener:
                     self._accept()

@@ -29,10 +29,9 @@ def add_board(board: InventoryBoard, accepted: str = "", confirm: Confirm | None
     inventory = Inventory()
     if board.name in inventory.boards():
         inventory.add(board)  # says that the name is taken
-    if accepted and not _FINGERPRINT.fullmatch(accepted):
-        raise UsageError(f"{accepted!r} is not a fingerprint SHA256:..., as ssh-keygen -lf shows it")
+    _check_fingerprint(accepted)
     if board.ssh and not board.host_key:
-        board = replace(board, host_key=_pin(SshTarget.parse(board.ssh), accepted, confirm))
+        board = replace(board, host_key=pin(SshTarget.parse(board.ssh), accepted, confirm))
     with from_inventory(board).connect(10.0) as connection:
         status: dict[str, Any] = connection.status()
     identity, kind = str(status.get("id", "")), str(status.get("board", ""))
@@ -53,9 +52,17 @@ def _http(status: Mapping[str, Any]) -> dict[str, Any]:
     return {**said, "http_port": port} if type(port) is int and 0 < port < 65536 else {}
 
 
-def _pin(target: SshTarget, accepted: str, confirm: Confirm | None) -> str:
+def _check_fingerprint(accepted: str) -> None:
+    if accepted and not _FINGERPRINT.fullmatch(accepted):
+        raise UsageError(f"{accepted!r} is not a fingerprint SHA256:..., as ssh-keygen -lf shows it")
+
+
+def pin(target: SshTarget, accepted: str, confirm: Confirm | None, command: str = "") -> str:
+    """The host key `TYPE SHA256:...` that a server is to be pinned to, found as `add_board` says. `command` is what to
+    repeat with --accept-fingerprint where nobody can be asked. Raises VerificationError, UsageError."""
     from edgectl.boards.host_keys import shown_key, unknown
 
+    _check_fingerprint(accepted)
     key, known = shown_key(target, accepted)
     if known or accepted:
         return key
@@ -64,7 +71,7 @@ def _pin(target: SshTarget, accepted: str, confirm: Confirm | None) -> str:
         "On the board, ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub shows what it must be. Is it the same?"
     )
     if confirm is None:
-        raise unknown(target, key)
+        raise unknown(target, key, command)
     if not confirm(question):
         raise VerificationError(f"the host key of {target} was not accepted; nothing was written down")
     return key

@@ -140,12 +140,12 @@ def changed(target: SshTarget, expected: str, found: str, repair: str) -> Verifi
     )
 
 
-def unknown(target: SshTarget, found: str) -> VerificationError:
-    """What to raise where nothing says what a server's key must be."""
+def unknown(target: SshTarget, found: str, command: str = "") -> VerificationError:
+    """What to raise where nothing says what a server's key must be; `command` takes --accept-fingerprint."""
     return VerificationError(
         f"the host key of {target} is not known: it shows {found}. Compare with ssh-keygen -lf "
-        "/etc/ssh/ssh_host_*_key.pub on the board, then: edgectl boards add NAME "
-        f"--ssh {target} --accept-fingerprint {found.split(' ')[1]}"
+        f"/etc/ssh/ssh_host_*_key.pub on the board, then: {command or f'edgectl boards add NAME --ssh {target}'} "
+        f"--accept-fingerprint {found.split(' ')[1]}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
@@ -34,13 +35,20 @@ class RemoteShell(Protocol):
         """Write a file. Raises EdgectlError."""
 
 
+def as_root(script: str) -> str:
+    """A command that runs a script as root: by sudo, which must not ask for a password, where the login is not root."""
+    quoted = shlex.quote(script)
+    return f"if [ $(id -u) = 0 ]; then sh -c {quoted}; else sudo -n sh -c {quoted}; fi"
+
+
 class SshShell:
     """A login by SSH. The host's key must be known, as for every connection by SSH."""
 
-    def __init__(self, login: str) -> None:
-        """`login` is USER@HOST[:PORT]. Raises UsageError, and what `ssh.connect` raises."""
+    def __init__(self, login: str, host_key: str = "", identity_file: str = "") -> None:
+        """`login` is USER@HOST[:PORT]; `host_key` and `identity_file` as of `ssh.connect`. Raises UsageError, and what
+        that raises."""
         self.login = SshTarget.parse(login)
-        self._client = connect(self.login, "", "", _CONNECT_SECONDS)
+        self._client = connect(self.login, host_key, identity_file, _CONNECT_SECONDS)
 
     def __enter__(self) -> SshShell:
         return self

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgectl.frontends.source_layer import Constant, SourceLayer, Value
-from edgectl.operators.activation import Clip, LeakyRelu, Relu, Sigmoid, Tanh
+from edgectl.operators.activation import Clip, Erf, LeakyRelu, Relu, Sigmoid, Tanh
 from edgectl.operators.base import Padding, window_output
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import BINARY_FUNCTIONS, Binary, Scalar
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
-from edgectl.operators.shape import Concatenate, Flatten, Reshape, Slice, Transpose
+from edgectl.operators.shape import Concatenate, Flatten, Reshape, Slice, Transpose, Upsample
 
 Pair = tuple[int, int]
 
@@ -105,6 +105,13 @@ def gelu_tanh(layer: SourceLayer, x: Value) -> Value:
     inner = step(Binary("add"), x, step(Scalar("multiply", 0.044715), cube))
     gate = step(Scalar("add", 1.0), step(Tanh(), step(Scalar("multiply", math.sqrt(2 / math.pi)), inner)))
     return layer.emit(Binary("multiply"), step(Scalar("multiply", 0.5), x), gate)
+
+
+def gelu(layer: SourceLayer, x: Value) -> Value:
+    """x * (1 + erf(x / sqrt(2))) / 2, without approximation."""
+    scaled = layer.emit(Scalar("multiply", math.sqrt(0.5)), x, final=False)
+    gate = layer.emit(Scalar("add", 1.0), layer.emit(Erf(), scaled, final=False), final=False)
+    return layer.emit(Binary("multiply"), layer.emit(Scalar("multiply", 0.5), x, final=False), gate)
 
 
 def leaky_relu(layer: SourceLayer, x: Value, slope: float) -> Value:
@@ -258,6 +265,14 @@ def maximum(layer: SourceLayer, x: Value, axes: Sequence[int], keep: bool) -> Va
 
 
 # Shapes
+
+
+def upsample(layer: SourceLayer, x: Value, size: Sequence[int]) -> Value:
+    """Each pixel several times, up to `size` (height, width)."""
+    extents = image_shape(layer, x)[2:]
+    if any(wanted < extent or wanted % extent for wanted, extent in zip(size, extents, strict=True)):
+        raise layer.unsupported(f"resizing {list(extents)} pixels to {list(size)} is not supported (only multiples)")
+    return layer.emit(Upsample((size[0] // extents[0], size[1] // extents[1])), layer.computed(x))
 
 
 def reshape(layer: SourceLayer, x: Value, target: Sequence[int]) -> Value:

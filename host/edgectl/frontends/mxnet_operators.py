@@ -12,29 +12,23 @@ from collections.abc import Callable
 import numpy as np
 
 from edgectl.frontends.mxnet_layer import Layer
-from edgectl.operators.activation import Clip, LeakyRelu, Relu, Sigmoid, Softmax, Tanh
+from edgectl.operators.activation import Clip, Erf, LeakyRelu, Relu, Sigmoid, Softmax, Tanh
 from edgectl.operators.base import Operator
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary, Scalar
+from edgectl.operators.local_response import LocalResponseNorm
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
-from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose
+from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose, Upsample
+from edgectl.registration import registering
 
 Converter = Callable[[Layer], str]
 
 CONVERTERS: dict[str, Converter] = {}
 """MXNet operator name -> converter."""
-
-
-def converts(*names: str) -> Callable[[Converter], Converter]:
-    """Enter a converter into the table under MXNet's `names`."""
-
-    def register(converter: Converter) -> Converter:
-        CONVERTERS.update(dict.fromkeys(names, converter))
-        return converter
-
-    return register
+converts = registering(CONVERTERS)
+"""Enters a converter into the table under MXNet's names."""
 
 
 @converts("Convolution", "Convolution_v1")
@@ -85,12 +79,12 @@ def batch_norm(layer: Layer) -> str:
     return layer.emit(operator, layer.value(), gamma, beta, mean, variance)
 
 
-ACTIVATIONS: dict[str, Operator] = {"relu": Relu(), "sigmoid": Sigmoid(), "tanh": Tanh()}
+ACTIVATIONS: dict[str, Operator] = {"relu": Relu(), "sigmoid": Sigmoid(), "tanh": Tanh(), "erf": Erf()}
 
 
 @converts("Activation")
 def activation(layer: Layer) -> str:
-    return layer.emit(ACTIVATIONS[layer.text("act_type", allowed=ACTIVATIONS)], layer.value())
+    return layer.emit(ACTIVATIONS[layer.text("act_type", allowed=("relu", "sigmoid", "tanh"))], layer.value())
 
 
 @converts(*ACTIVATIONS)
@@ -100,9 +94,49 @@ def named_activation(layer: Layer) -> str:
 
 @converts("LeakyReLU")
 def leaky_relu(layer: Layer) -> str:
-    layer.text("act_type", "leaky", ("leaky",))
+    kind = layer.text("act_type", "leaky", ("leaky", "gelu"))
     layer.ignore("lower_bound", "upper_bound")  # of act_type=rrelu only
+    if kind == "gelu":
+        layer.ignore("slope")
+        return _gelu(layer, layer.value())
     return layer.emit(LeakyRelu(layer.number("slope", 0.25)), layer.value())
+
+
+def _gelu(layer: Layer, x: str) -> str:
+    """x * (1 + erf(x / sqrt(2))) / 2."""
+
+    def step(operator: Operator, *inputs: str) -> str:
+        return layer.emit(operator, *inputs, final=False)
+
+    gate = step(Scalar("add", 1.0), step(Erf(), step(Scalar("multiply", math.sqrt(0.5)), x)))
+    return layer.emit(Binary("multiply"), step(Scalar("multiply", 0.5), x), gate)
+
+
+@converts("LRN")
+def local_response_norm(layer: Layer) -> str:
+    size = layer.integer("nsize", None, 1)
+    if size % 2 == 0:
+        raise layer.unsupported(f"nsize={size} is not supported (only odd numbers)")
+    alpha, beta = layer.number("alpha", 1e-4), layer.number("beta", 0.75)
+    return layer.emit(LocalResponseNorm(size, alpha, beta, layer.number("knorm", 2.0)), layer.value())
+
+
+@converts("UpSampling")
+def upsampling(layer: Layer) -> str:
+    layer.text("sample_type", allowed=("nearest",))
+    layer.ignore("num_filter", "multi_input_mode", "workspace")
+    if layer.operand_count != 1:
+        raise layer.unsupported(f"{layer.operand_count} inputs are not supported (only one)")
+    scale = layer.integer("scale", None, 1)
+    return layer.emit(Upsample((scale, scale)), layer.value())
+
+
+@converts("repeat")
+def repeat(layer: Layer) -> str:
+    times, axis, rank = layer.integer("repeats", None, 1), layer.integer("axis"), len(layer.type().shape)
+    if rank != 4 or axis % 4 not in (2, 3):
+        raise layer.unsupported(f"axis={axis} of {rank} axes is not supported (only the two spatial axes)")
+    return layer.emit(Upsample((times, 1) if axis % 4 == 2 else (1, times)), layer.value())
 
 
 @converts("clip")

@@ -15,11 +15,13 @@ import numpy as np
 from edgectl.frontends import compositions as compose
 from edgectl.frontends.graph_builder import GraphBuilder
 from edgectl.frontends.source_layer import Constant, SourceLayer, Value
-from edgectl.operators.activation import Clip, Relu, Sigmoid, Softmax, Tanh
+from edgectl.operators.activation import Clip, Erf, Relu, Sigmoid, Softmax, Tanh
 from edgectl.operators.base import Padding
 from edgectl.operators.elementwise import Scalar
+from edgectl.operators.local_response import LocalResponseNorm
 from edgectl.operators.pooling import GlobalPool
 from edgectl.operators.shape import Pad
+from edgectl.registration import registering
 
 Result = Value | list[Value]
 FLOAT_TYPES = frozenset({1, 10, 11, 16})
@@ -94,16 +96,8 @@ class OnnxLayer(SourceLayer):
 Converter = Callable[[OnnxLayer], Result]
 CONVERTERS: dict[str, Converter] = {}
 """ONNX operator -> converter."""
-
-
-def converts(*names: str) -> Callable[[Converter], Converter]:
-    """Enter a converter into the table under ONNX's `names`."""
-
-    def register(converter: Converter) -> Converter:
-        CONVERTERS.update(dict.fromkeys(names, converter))
-        return converter
-
-    return register
+converts = registering(CONVERTERS)
+"""Enters a converter into the table under ONNX's names."""
 
 
 # Layers with parameters
@@ -177,6 +171,15 @@ def batch_norm(layer: OnnxLayer) -> Result:
     return compose.batch_norm(layer, layer.value(), gamma, beta, mean, variance, epsilon, momentum)
 
 
+@converts("LRN")
+def local_response_norm(layer: OnnxLayer) -> Result:
+    size = int(layer.attribute("size"))
+    if size % 2 == 0:
+        raise layer.unsupported(f"size={size} is not supported (only odd numbers)")
+    alpha, beta = float(layer.attribute("alpha", 1e-4)), float(layer.attribute("beta", 0.75))
+    return layer.emit(LocalResponseNorm(size, alpha, beta, float(layer.attribute("bias", 1.0))), layer.value())
+
+
 # Activations
 
 
@@ -222,9 +225,13 @@ def swish(layer: OnnxLayer) -> Result:
 
 @converts("Gelu")
 def gelu(layer: OnnxLayer) -> Result:
-    if layer.attribute("approximate", "none") != "tanh":
-        raise layer.unsupported("approximate=none is not supported (only tanh)")
-    return compose.gelu_tanh(layer, layer.value())
+    exact = layer.attribute("approximate", "none") != "tanh"
+    return (compose.gelu if exact else compose.gelu_tanh)(layer, layer.value())
+
+
+@converts("Erf")
+def error_function(layer: OnnxLayer) -> Result:
+    return layer.emit(Erf(), layer.value())
 
 
 @converts("LeakyRelu")
@@ -361,6 +368,34 @@ def reshape(layer: OnnxLayer) -> Result:
             raise layer.unsupported(f"shape={codes} does not fit an input of shape {list(extents)}")
         codes = [extents[place] if code == 0 else code for place, code in enumerate(codes)]
     return compose.reshape(layer, layer.value(), codes)
+
+
+@converts("Upsample", "Resize")
+def upsample(layer: OnnxLayer) -> Result:
+    """Of pixels that are repeated a whole number of times, all conventions but one say the same."""
+    layer.require("mode", "nearest")
+    layer.ignore("cubic_coeff_a", "exclude_outside", "extrapolation_value", "antialias", "keep_aspect_ratio_policy")
+    place = layer.attribute("coordinate_transformation_mode", "half_pixel" if layer.opset > 10 else "asymmetric")
+    rounding = layer.attribute("nearest_mode", "round_prefer_floor" if layer.opset > 10 else "floor")
+    halves = place in ("half_pixel", "half_pixel_symmetric") and rounding.startswith("round")
+    if not halves and (place, rounding) != ("asymmetric", "floor"):
+        raise layer.unsupported(f"coordinate_transformation_mode={place} with nearest_mode={rounding} is not supported")
+    extents = list(layer.shape(layer.value()))
+    axes = layer.attribute("axes") or range(len(extents))
+    scales = _stored_numbers(layer, 1 if layer.kind == "Upsample" or layer.opset < 11 else 2)
+    scales = layer.attribute("scales") or scales
+    sizes = _stored_numbers(layer, 3)
+    wanted = [*extents]
+    for axis, number in zip(axes, sizes or scales, strict=True):
+        wanted[axis] = int(number if sizes else math.floor(extents[axis] * number))
+    if wanted[:2] != extents[:2]:
+        raise layer.unsupported(f"resizing {extents} to {wanted} is not supported (only the two spatial axes)")
+    return compose.upsample(layer, layer.value(), wanted[2:])
+
+
+def _stored_numbers(layer: OnnxLayer, index: int) -> list[float]:
+    """A stored operand's numbers; none where it is left out or empty."""
+    return layer.stored(layer.value(index), "scale").array.reshape(-1).tolist() if layer.has(index) else []
 
 
 @converts("Squeeze")

@@ -17,11 +17,12 @@ import numpy as np
 from edgectl.frontends import compositions as compose
 from edgectl.frontends.graph_builder import GraphBuilder
 from edgectl.frontends.source_layer import Constant, SourceLayer, Value
-from edgectl.operators.activation import Clip, Relu, Sigmoid, Softmax, Tanh
+from edgectl.operators.activation import Clip, Erf, Relu, Sigmoid, Softmax, Tanh
 from edgectl.operators.base import Padding
 from edgectl.operators.elementwise import Scalar
 from edgectl.operators.pooling import GlobalPool
 from edgectl.operators.shape import Pad
+from edgectl.registration import registering
 
 Result = Any
 """A Value, a number, or a list of them where the operator has several results (None: one that inference has not)."""
@@ -101,16 +102,8 @@ class TorchLayer(SourceLayer):
 Converter = Callable[[TorchLayer], Result]
 CONVERTERS: dict[str, Converter] = {}
 """ATen operator -> converter."""
-
-
-def converts(*names: str) -> Callable[[Converter], Converter]:
-    """Enter a converter into the table under PyTorch's `names`."""
-
-    def register(converter: Converter) -> Converter:
-        CONVERTERS.update(dict.fromkeys(names, converter))
-        return converter
-
-    return register
+converts = registering(CONVERTERS)
+"""Enters a converter into the table under PyTorch's names."""
 
 
 # Layers with parameters
@@ -230,9 +223,13 @@ def hardsigmoid(layer: TorchLayer) -> Result:
 
 @converts("gelu")
 def gelu(layer: TorchLayer) -> Result:
-    if layer.argument("approximate", "none") != "tanh":
-        raise layer.unsupported("approximate=none is not supported (only tanh)")
-    return compose.gelu_tanh(layer, layer.value())
+    exact = layer.argument("approximate", "none") != "tanh"
+    return (compose.gelu if exact else compose.gelu_tanh)(layer, layer.value())
+
+
+@converts("erf")
+def error_function(layer: TorchLayer) -> Result:
+    return layer.emit(Erf(), layer.value())
 
 
 @converts("leaky_relu")
@@ -374,6 +371,16 @@ def reshape(layer: TorchLayer) -> Result:
 @converts("flatten")
 def flatten(layer: TorchLayer) -> Result:
     return compose.flatten(layer, layer.value(), layer.integer("start_dim", 0), layer.integer("end_dim", -1))
+
+
+@converts("upsample_nearest2d")
+def upsample(layer: TorchLayer) -> Result:
+    x, scales = layer.value("input" if layer.kind.endswith(".vec") else "self"), layer.argument("scale_factors")
+    layer.ignore("scales_h", "scales_w")
+    if layer.argument("output_size") is not None:
+        return compose.upsample(layer, x, layer.integers("output_size"))
+    extents = layer.shape(x)[2:]
+    return compose.upsample(layer, x, [int(extent * scale) for extent, scale in zip(extents, scales, strict=True)])
 
 
 @converts("unflatten")

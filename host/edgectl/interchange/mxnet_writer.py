@@ -18,14 +18,16 @@ from edgectl.frontends.problems import refuse, unsupported_operators
 from edgectl.graph import Model, Node
 from edgectl.interchange.pool_windows import symmetric
 from edgectl.interchange.translation import Names, StoredParameter, Translation, layer_of, role
-from edgectl.operators.activation import Clip, LeakyRelu, Relu, Sigmoid, Softmax, Tanh
+from edgectl.operators.activation import Clip, Erf, LeakyRelu, Relu, Sigmoid, Softmax, Tanh
 from edgectl.operators.base import Operator, Padding
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary, Scalar
+from edgectl.operators.local_response import LocalResponseNorm
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
-from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose
+from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose, Upsample
+from edgectl.registration import registering
 
 MXNET_VERSION = 10901
 LOWEST = float(np.finfo(np.float32).min)
@@ -133,16 +135,8 @@ def to_symbol(model: Model) -> tuple[str, Translation]:
 Writer = Callable[[SymbolWriter, Node, Any], Value]
 WRITERS: dict[type[Operator], Writer] = {}
 """Operator -> how MXNet says it."""
-
-
-def writes(operator: type[Operator]) -> Callable[[Writer], Writer]:
-    """Enter a writer into the table."""
-
-    def register(writer: Writer) -> Writer:
-        WRITERS[operator] = writer
-        return writer
-
-    return register
+writes = registering(WRITERS)
+"""Enters a writer into the table under the operator's class."""
 
 
 def _padded(to: SymbolWriter, node: Node, x: Value, padding: Padding, value: float = 0.0) -> Value:
@@ -230,6 +224,10 @@ def _unary(op: str, attributes: Callable[[Any], Mapping[str, Any]] = lambda oper
 WRITERS[Relu] = _unary("Activation", lambda operator: {"act_type": "relu"})
 WRITERS[Sigmoid] = _unary("Activation", lambda operator: {"act_type": "sigmoid"})
 WRITERS[Tanh] = _unary("Activation", lambda operator: {"act_type": "tanh"})
+WRITERS[Erf] = _unary("erf")
+WRITERS[LocalResponseNorm] = _unary(
+    "LRN", lambda norm: {"nsize": norm.size, "alpha": norm.alpha, "beta": norm.beta, "knorm": norm.bias}
+)
 WRITERS[LeakyRelu] = _unary("LeakyReLU", lambda operator: {"act_type": "leaky", "slope": float(operator.slope)})
 WRITERS[Softmax] = _unary("softmax", lambda operator: {"axis": operator.axis})
 WRITERS[Flatten] = _unary("Flatten")
@@ -250,6 +248,16 @@ def pad(to: SymbolWriter, node: Node, operator: Pad) -> Value:
     value = min(max(float(operator.value), LOWEST), -LOWEST)
     widths = (0, 0, 0, 0, top, bottom, left, right)
     return to.operator(node, "Pad", to.operand(node, 0), mode="constant", pad_width=widths, constant_value=value)
+
+
+@writes(Upsample)
+def upsample(to: SymbolWriter, node: Node, operator: Upsample) -> Value:
+    x, (rows, columns) = to.operand(node, 0), operator.scale
+    if rows == columns:
+        return to.operator(node, "UpSampling", x, scale=rows, sample_type="nearest", num_args=1)
+    if columns != 1:
+        x = to.operator(node, "repeat", x, part="columns", repeats=columns, axis=3)
+    return to.operator(node, "repeat", x, repeats=rows, axis=2)
 
 
 @writes(Slice)

@@ -14,14 +14,16 @@ import numpy as np
 
 from edgectl.graph import Model, Node
 from edgectl.interchange.pool_windows import symmetric
-from edgectl.operators.activation import Clip, LeakyRelu, Relu, Sigmoid, Softmax, Tanh
+from edgectl.operators.activation import Clip, Erf, LeakyRelu, Relu, Sigmoid, Softmax, Tanh
 from edgectl.operators.base import Operator, Padding, TensorType
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary, Scalar
+from edgectl.operators.local_response import LocalResponseNorm
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
-from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose
+from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose, Upsample
+from edgectl.registration import registering
 
 
 @dataclass(frozen=True)
@@ -129,16 +131,8 @@ def call(function: str, given: Expression, literal: str = "") -> Expression:
 Translator = Callable[[Layer, Any], None]
 TRANSLATORS: dict[type[Operator], Translator] = {}
 """Operator -> what adds its steps."""
-
-
-def translates(operator: type[Operator]) -> Callable[[Translator], Translator]:
-    """Enter a translator into the table."""
-
-    def register(translator: Translator) -> Translator:
-        TRANSLATORS[operator] = translator
-        return translator
-
-    return register
+translates = registering(TRANSLATORS)
+"""Enters a translator into the table under the operator's class."""
 
 
 def steps_of(model: Model) -> list[Step]:
@@ -214,6 +208,25 @@ TRANSLATORS[Relu] = _same("F.relu({})", "nn.ReLU()")
 TRANSLATORS[Sigmoid] = _same("torch.sigmoid({})", "nn.Sigmoid()")
 TRANSLATORS[Tanh] = _same("torch.tanh({})", "nn.Tanh()")
 TRANSLATORS[Flatten] = _same("torch.flatten({}, 1)", "nn.Flatten()")
+
+
+@translates(Erf)
+def error_function(layer: Layer, operator: Erf) -> None:
+    layer.add("torch.erf({})")
+
+
+@translates(LocalResponseNorm)
+def local_response_norm(layer: Layer, operator: LocalResponseNorm) -> None:
+    named = {"alpha": operator.alpha, "beta": operator.beta, "k": operator.bias}
+    given = ", ".join([str(operator.size), *(f"{name}={number(value)}" for name, value in named.items())])
+    layer.add(f"F.local_response_norm({{}}, {given})", Expression(f"nn.LocalResponseNorm({given})"))
+
+
+@translates(Upsample)
+def upsample(layer: Layer, operator: Upsample) -> None:
+    scale = pair(operator.scale)
+    module = Expression(f'nn.Upsample(scale_factor={scale}, mode="nearest")')
+    layer.add(f'F.interpolate({{}}, scale_factor={scale}, mode="nearest")', module)
 
 
 @translates(Clip)

@@ -61,7 +61,8 @@ def to_torch(model: Model, weights_name: str = "") -> TorchCode:
     classes = classes_of(root, class_name)
     stored = tuple(StoredParameter(source, target, _array(array)) for source, target, array in root.stored)
     targets = {node.name: root.targets[node.name] for node in model.nodes}
-    head, tail = _head(model, class_name, weights_name, classes), _tail(model, class_name, weights_name)
+    tail = _tail(model, class_name, weights_name)
+    head = _head(model, class_name, weights_name, "\n".join([*classes, tail]))
     code = "\n\n".join([f"{head}\n", *classes, tail])
     return TorchCode(
         code.rstrip("\n") + "\n",
@@ -91,7 +92,7 @@ def _notes(model: Model) -> tuple[str, ...]:
     return (f"{len(fixed)} normalisations ({shown}) have a fixed gamma: their weight is written as 1",)
 
 
-def _head(model: Model, class_name: str, weights_name: str, classes: list[str]) -> str:
+def _head(model: Model, class_name: str, weights_name: str, body: str) -> str:
     # A model's name is a file's, perhaps a stranger's, and this text is run.
     title = re.sub(r"[^\w .+-]", "_", model.name, flags=re.ASCII)
     usage = [f'"""{title} for PyTorch, converted by edgectl.', ""]
@@ -100,7 +101,6 @@ def _head(model: Model, class_name: str, weights_name: str, classes: list[str]) 
     shapes = ", ".join(f"float32{list(kind.shape)}" for kind in model.inputs.values())
     outputs = ", ".join(f"float32{list(kind.shape)}" for kind in (model.types()[name] for name in model.outputs))
     usage += [f"Input: {shapes}. Output: {outputs}. The batch may be of any size.", '"""', ""]
-    body = "\n".join(classes)
     imports = ["from collections import OrderedDict", ""] if "OrderedDict(" in body else []
     imports += ["import torch"]
     if "F." in body:
@@ -140,21 +140,36 @@ def _tail(model: Model, class_name: str, weights_name: str) -> str:
         f'    net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=True)\n'
         f"    return net.eval()\n"
     ]
-    how = model.preprocessing
-    if how is not None and how.channel_order in ("RGB", "BGR"):
-        flip = ".flip(0)" if how.channel_order == "BGR" else ""
-        parts.append(
-            f"def preprocess(pixels):\n"
-            f'    """uint8 pixels (H, W, {len(how.mean)}), {"in RGB order, " if len(how.mean) == 3 else ""}'
-            f'resized and cropped -> float32 (1, {len(how.mean)}, H, W)."""\n'
-            f"    x = pixels.permute(2, 0, 1){flip}.float() / 255\n"
-            f"    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (MEAN, STD))\n"
-            f"    return ((x - mean) / std).unsqueeze(0)\n"
-        )
+    if model.preprocessing is not None and model.preprocessing.channel_order in ("RGB", "BGR"):
+        parts.append(_preprocess(model.preprocessing))
     if model.labels:
         lines = "".join(f"    {json.dumps(label, ensure_ascii=False)},\n" for label in model.labels)
         parts.append(f"{LABELS_NAME} = (\n{lines})\n")
     return "\n\n".join(parts)
+
+
+def _preprocess(how: Preprocessing) -> str:
+    """The function that makes a photograph an input, as `images.load_image` does: PyTorch resizes uint8 like Pillow."""
+    count, order = len(how.mean), "in RGB order, " if len(how.mean) == 3 else ""
+    flip = ".flip(1)" if how.channel_order == "BGR" else ""
+    resize = 'F.interpolate(x, {}, mode="bilinear", antialias=True)'
+    if how.resize:
+        resized = [
+            "ratio = max(RESIZE, *CROP) / min(x.shape[2:])",
+            f"x = {resize.format('[round(extent * ratio) for extent in x.shape[2:]]')}",
+            "top, left = ((extent - kept) // 2 for extent, kept in zip(x.shape[2:], CROP))",
+            "x = x[:, :, top : top + CROP[0], left : left + CROP[1]]",
+        ]
+    else:
+        resized = [f"x = {resize.format('CROP')}"]
+    lines = [
+        f'"""A photograph of any size, uint8 pixels (H, W, {count}), {order}-> float32 {(1, count, *how.crop)}."""',
+        "x = pixels.permute(2, 0, 1).unsqueeze(0)",
+        *resized,
+        "mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (MEAN, STD))",
+        f"return (x{flip} / 255 - mean) / std",
+    ]
+    return "\n    ".join(["def preprocess(pixels):", *lines]) + "\n"
 
 
 def preprocessing_in(values: Mapping[str, Any]) -> Preprocessing | None:

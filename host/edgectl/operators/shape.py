@@ -100,6 +100,22 @@ class Slice(Operator):
 
 
 @dataclass(frozen=True)
+class Upsample(Operator):
+    """Each pixel of (N, C, H, W) `scale` times: (rows, columns)."""
+
+    kind = "upsample"
+    scale: tuple[int, int]
+
+    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+        require(len(x.shape) == 4, f"upsample needs an NCHW input, got {x}")
+        require(min(self.scale) > 0, f"upsample by {self.scale}: give at least 1")
+        return TensorType((*x.shape[:2], x.shape[2] * self.scale[0], x.shape[3] * self.scale[1]), x.dtype)
+
+    def evaluate(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return x.repeat(self.scale[0], axis=2).repeat(self.scale[1], axis=3)
+
+
+@dataclass(frozen=True)
 class Pad(Operator):
     """Constant padding of the two spatial axes of (N, C, H, W)."""
 

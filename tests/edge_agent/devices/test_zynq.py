@@ -127,7 +127,7 @@ def test_the_model_does_show_the_old_done() -> None:
     modelled.core.reset()  # or a thread of the model would wait for the rest of the minute
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.floats(0, 0.01), st.floats(0, 0.01)), min_size=1, max_size=4))
 def test_no_timing_gives_an_old_result(delays: list[tuple[float, float]]) -> None:
     modelled = Modelled()

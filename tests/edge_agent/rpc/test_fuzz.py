@@ -61,7 +61,7 @@ def _receive(connection: socket.socket) -> bytes | None:
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(frames)
 def test_every_frame_is_answered_or_ends_its_session(agent: Board, sent: list[tuple[int, bytes]]) -> None:
     greeting = f"client:{KEY}".encode()

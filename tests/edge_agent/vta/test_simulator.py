@@ -156,7 +156,7 @@ def _random_operation(builder: ProgramBuilder, rng: np.random.Generator, name: s
 
 
 @pytest.mark.parametrize("config", [DEFAULT_CONFIG, Config.parse("4x8_i8w8a32_15_16_16_18")], ids=lambda c: c.name)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_random_programs_compute_what_the_reference_computes(config: Config, seed: int) -> None:
     assert_same(random_program(seed, config), seed)

@@ -51,7 +51,7 @@ def move_token(builder: ProgramBuilder, flag: str, source: int, target: int) -> 
         builder.edit(others[target % len(others)], **{flag: True})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(FLAGS), st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=2))
 def test_moved_tokens(moves: list[tuple[str, int, int]]) -> None:
     builder = TiledConvolution()
@@ -60,7 +60,7 @@ def test_moved_tokens(moves: list[tuple[str, int, int]]) -> None:
     check(builder, orders=2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_changed_fields(data: st.DataObject) -> None:
     builder = TiledConvolution()

@@ -28,6 +28,7 @@ VERBS = [
     "inspect",
     "lease",
     "models",
+    "provision",
     "report",
     "run",
     "sd",

@@ -55,6 +55,7 @@ def test_labels_and_preprocessing_are_put_in(edgectl: Edgectl) -> None:
     assert told["labels"][9] == "name 9" and told["inputs"] == {"data": [1, 3, 32, 32]}
 
 
+@pytest.mark.torch
 def test_to_torch(edgectl: Edgectl) -> None:
     pytest.importorskip("torch")
     result = edgectl("convert", DEMO, "--to", "torch", "-o", "demo")

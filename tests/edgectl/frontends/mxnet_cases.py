@@ -134,5 +134,18 @@ CASES: dict[str, Case] = {
     "softmax_activation_channel": (IMAGE, lambda s, x: s.SoftmaxActivation(x, mode="channel", name="layer")),
     "softmax_output": (FLAT, lambda s, x: s.SoftmaxOutput(x, name="layer")),
     "softmax_output_channel": (IMAGE, lambda s, x: s.SoftmaxOutput(x, multi_output=True, name="layer")),
+    "slice_axis": (IMAGE, lambda s, x: s.slice_axis(x, axis=1, begin=1, end=3, name="layer")),
+    "slice_axis_to_the_end": (IMAGE, lambda s, x: s.slice_axis(x, axis=-1, begin=-4, end=None, name="layer")),
+    "slice": (IMAGE, lambda s, x: s.slice(x, begin=(None, 1, 0, 2), end=(None, 4, 3, 6), name="layer")),
+    "slice_steps": (
+        IMAGE, lambda s, x: s.slice(x, begin=(None, 0), end=(None, -1), step=(None, 2), name="layer"),
+    ),
+    "slice_one_axis": (IMAGE, lambda s, x: s.slice(x, begin=(None, None, -3), end=(None, None, None), name="layer")),
+    "erf": (IMAGE, lambda s, x: s.erf(x, name="layer")),
+    "gelu": (IMAGE, lambda s, x: s.LeakyReLU(x, act_type="gelu", name="layer")),
+    "local_response_norm": (IMAGE, lambda s, x: s.LRN(x, nsize=3, alpha=0.5, beta=0.6, knorm=1.5, name="layer")),
+    "local_response_norm_defaults": (IMAGE, lambda s, x: s.LRN(x, nsize=5, name="layer")),
+    "upsampling": (IMAGE, lambda s, x: s.UpSampling(x, scale=3, sample_type="nearest", num_args=1, name="layer")),
+    "repeat": (IMAGE, lambda s, x: s.repeat(x, repeats=2, axis=3, name="layer")),
     "two_outputs": (IMAGE, lambda s, x: s.Group([s.relu(x, name="first"), s.Flatten(x, name="second")])),
 }  # fmt: skip

@@ -105,6 +105,9 @@ def symbol_of(op: str, attributes: dict[str, str], *parameters: str) -> str:
         ("Convolution", {"kernel": "(3, 3)", "num_filter": "3", "num_group": "2"}, "do not divide into 2 groups"),
         ("Activation", {"act_type": "softsign"}, "act_type=softsign"),
         ("LeakyReLU", {"act_type": "prelu"}, "act_type=prelu"),
+        ("LRN", {"nsize": "4"}, "only odd numbers"),
+        ("UpSampling", {"scale": "2", "sample_type": "bilinear"}, "sample_type=bilinear"),
+        ("repeat", {"repeats": "2", "axis": "1"}, "only the two spatial axes"),
         ("Pooling", {"kernel": "(2, 2)", "pool_type": "lp"}, "pool_type=lp"),
         ("Pooling", {"kernel": "(1, 1)", "stride": "(4, 4)", "pooling_convention": "full"}, "outside of the image"),
         ("BatchNorm", {"axis": "3"}, "axis=3"),
@@ -141,7 +144,7 @@ def test_a_clip_on_one_side() -> None:
     np.testing.assert_array_equal(interpret(from_symbol(symbol, {}, {"data": (1, 2)}), {"data": x})["layer1"], [[0, 2]])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_damaged_attributes_are_refused_or_harmless(data: st.DataObject) -> None:
     symbol, parameters, x, _ = recorded_case(data.draw(st.sampled_from(list(INDEX))))

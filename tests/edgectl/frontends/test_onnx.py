@@ -282,7 +282,7 @@ def test_what_is_no_onnx_file(tmp_path: Path, content: bytes) -> None:
         load(tmp_path / "nowhere.onnx")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_damaged_files(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Cut or with a flipped bit: an error of ours, or a model whose types fit."""

@@ -33,7 +33,6 @@ REFUSED = {
     "test_reshape_one_dim": "does not keep the batch",
     "test_transpose_all_permutations_3": "moves the batch axis",
     "test_concat_2d_axis_0": "along the batch axis",
-    "test_gelu_default_1": "approximate=none",
     "test_reduce_mean_do_not_keepdims_example": "only those behind",
 }
 """Cases that no network of images needs, and a word of the reason."""

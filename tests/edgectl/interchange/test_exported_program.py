@@ -152,14 +152,14 @@ def test_other_files_of_pytorch_say_what_to_do(tmp_path: Path) -> None:
             load(tmp_path / f"net{suffix}")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(length=st.integers(0, PROGRAM.stat().st_size - 1))
 def test_truncated_files(length: int) -> None:
     with pytest.raises(ModelError):
         read_exported_program(io.BytesIO(PROGRAM.read_bytes()[:length]), "net.pt2")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(offset=st.integers(0, PROGRAM.stat().st_size - 1), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_found_or_harmless(offset: int, bit: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     content = bytearray(PROGRAM.read_bytes())

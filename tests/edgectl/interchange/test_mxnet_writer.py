@@ -100,7 +100,7 @@ def sound(operator: Any, shape: tuple[int, ...]) -> bool:
     return isinstance(operator, MaxPool) or bool((operator.divisors(*shape[2:]) > 0).all())
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(pools())
 def test_pools_of_every_padding(case: tuple[Operator, tuple[int, ...]]) -> None:
     operator, shape = case
@@ -110,7 +110,7 @@ def test_pools_of_every_padding(case: tuple[Operator, tuple[int, ...]]) -> None:
 
 @pytest.mark.mxnet
 @needs_mxnet
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(pools())
 def test_pools_of_every_padding_in_mxnet(case: tuple[Operator, tuple[int, ...]]) -> None:
     from tests.edgectl.frontends.record_mxnet import evaluate

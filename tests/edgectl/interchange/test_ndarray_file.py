@@ -28,7 +28,7 @@ def read(content: bytes) -> dict[str, np.ndarray]:
     return read_arrays(io.BytesIO(content), "net.params")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(st.text(max_size=20), ARRAYS, max_size=4))
 def test_roundtrip_keeps_names_order_dtypes_and_bits(arrays: dict[str, np.ndarray]) -> None:
     result = read(written(arrays))
@@ -55,7 +55,7 @@ def test_truncation_anywhere_is_refused(length: int) -> None:
         read(SAMPLE[:length])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, len(SAMPLE) - 1), st.integers(1, 255))
 def test_damage_is_an_error_or_other_values_never_a_crash(position: int, change: int) -> None:
     damaged = bytearray(SAMPLE)
@@ -68,7 +68,7 @@ def test_damage_is_an_error_or_other_values_never_a_crash(position: int, change:
         assert sum(array.nbytes for array in arrays.values()) <= len(SAMPLE)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_garbage_is_refused(content: bytes) -> None:
     with pytest.raises(ModelError):

@@ -38,6 +38,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[name], array)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("mapped", [False, True])
 def test_torch_loads_it_without_running_code(tmp_path: Path, mapped: bool) -> None:
     torch = pytest.importorskip("torch")
@@ -67,7 +68,7 @@ def test_a_dtype_without_counterpart_is_named(tmp_path: Path) -> None:
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8), SHAPES, max_size=5))
 def test_any_names_and_shapes(tmp_path_factory: pytest.TempPathFactory, shapes: dict[str, tuple[int, ...]]) -> None:
     arrays = {name: np.random.default_rng(0).standard_normal(shape) for name, shape in shapes.items()}

@@ -72,7 +72,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(JSON)
 def test_any_json_parses_or_is_refused(document: Any) -> None:
     try:

@@ -84,7 +84,7 @@ def test_missing_and_other_files_are_named(tmp_path: Path) -> None:
         read_torch_tensors(tmp_path / "list.pth")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_damage_is_an_error_or_other_values_never_a_crash(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from PIL import Image
 
 from edgectl.errors import ModelError
 from edgectl.frontends import zoo
 from edgectl.frontends.mxnet import from_symbol
 from edgectl.graph import Model, Node, Preprocessing
+from edgectl.images import load_image
 from edgectl.interchange.torch_layers import TRANSLATORS
 from edgectl.interchange.torch_writer import preprocessing_in, to_torch
 from edgectl.interpreter import interpret
@@ -35,6 +37,8 @@ from tests.edgectl.interchange.networks import (
 )
 from tests.edgectl.interchange.old_resnet import old_checkpoint
 from tests.edgectl.interchange.test_mxnet_writer import pools, sound
+
+pytestmark = pytest.mark.torch
 
 
 def assert_runs(model: Model, folder: Path, tolerance: float = 1e-5) -> None:
@@ -61,7 +65,7 @@ def test_operators_of_other_frameworks(operator: Operator, tmp_path: Path) -> No
     assert_runs(one_operator(operator, (1, 4, 5, 6)), tmp_path)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=pools())
 def test_pools_of_every_padding(tmp_path: Path, case: tuple[Operator, tuple[int, ...]]) -> None:
     operator, shape = case
@@ -180,10 +184,14 @@ def load(path="net.pth"):
 
 
 def preprocess(pixels):
-    """uint8 pixels (H, W, 3), in RGB order, resized and cropped -> float32 (1, 3, H, W)."""
-    x = pixels.permute(2, 0, 1).flip(0).float() / 255
+    """A photograph of any size, uint8 pixels (H, W, 3), in RGB order, -> float32 (1, 3, 8, 8)."""
+    x = pixels.permute(2, 0, 1).unsqueeze(0)
+    ratio = max(RESIZE, *CROP) / min(x.shape[2:])
+    x = F.interpolate(x, [round(extent * ratio) for extent in x.shape[2:]], mode="bilinear", antialias=True)
+    top, left = ((extent - kept) // 2 for extent, kept in zip(x.shape[2:], CROP))
+    x = x[:, :, top : top + CROP[0], left : left + CROP[1]]
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (MEAN, STD))
-    return ((x - mean) / std).unsqueeze(0)
+    return (x.flip(1) / 255 - mean) / std
 
 
 LABELS = (
@@ -194,17 +202,32 @@ LABELS = (
     )
 
 
-def test_preprocess_is_what_images_become_here(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("resize", "crop"), [(32, (32, 32)), (40, (32, 24)), (16, (32, 32)), (0, (20, 30))])
+@pytest.mark.parametrize("size", [(32, 32), (57, 41), (20, 90)], ids=str)
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_preprocess_is_what_images_become_here(
+    size: tuple[int, int], resize: int, crop: tuple[int, int], order: str, tmp_path: Path
+) -> None:
     torch = pytest.importorskip("torch")
-    from edgectl.images import normalised
-
-    how = Preprocessing(32, (32, 32), (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), "BGR")
+    how = Preprocessing(resize, crop, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), order)
     (tmp_path / "net.py").write_text(to_torch(replace(small_resnet(), preprocessing=how)).code)
     module = imported(tmp_path / "net.py")
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    expected = normalised(pixels[np.newaxis], how)
-    np.testing.assert_allclose(module.preprocess(torch.from_numpy(pixels)).numpy(), expected, rtol=1e-5, atol=1e-6)
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photograph.png")
+    expected = load_image(tmp_path / "photograph.png", how)
+    levels = np.abs(module.preprocess(torch.from_numpy(pixels)).numpy() - expected) * 255 * np.array(how.std).min()
+    assert levels.shape == (1, 3, *crop)
+    assert levels.max() < 1.01, "Pillow and PyTorch round some pixels to neighbouring levels"
     assert preprocessing_in(vars(module)) == how
+
+
+def test_preprocess_is_for_one_channel_too(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    (tmp_path / "net.py").write_text(
+        to_torch(replace(small_resnet(), preprocessing=Preprocessing(9, (8, 8), (0.5,), (0.25,)))).code
+    )
+    found = imported(tmp_path / "net.py").preprocess(torch.full((12, 12, 1), 51, dtype=torch.uint8))
+    assert found.shape == (1, 1, 8, 8) and torch.allclose(found, torch.full_like(found, (0.2 - 0.5) / 0.25))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, is_dataclass
 
 import numpy as np
@@ -9,13 +10,14 @@ import pytest
 
 from edgectl.errors import ModelError
 from edgectl.operators import OPERATORS, Operator, TensorType
-from edgectl.operators.activation import Sigmoid, Softmax
+from edgectl.operators.activation import Erf, Sigmoid, Softmax
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary, Scalar
+from edgectl.operators.local_response import LocalResponseNorm
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
-from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose
+from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose, Upsample
 
 IMAGE = TensorType((2, 4, 5, 6))
 FLAT = TensorType((2, 12))
@@ -54,6 +56,11 @@ INTEGERS = TensorType((2, 4, 5, 6), "int8")
         (Concatenate(1), (IMAGE, INTEGERS), "cannot concatenate"),
         (Softmax(4), (IMAGE,), "axis 4"),
         (Pad((1, 1, 1, 1)), (FLAT,), "NCHW"),
+        (LocalResponseNorm(4), (IMAGE,), "no odd number"),
+        (LocalResponseNorm(3), (FLAT,), "NCHW"),
+        (LocalResponseNorm(3, bias=0.0), (IMAGE,), "divides by zero"),
+        (Upsample((0, 1)), (IMAGE,), "at least 1"),
+        (Upsample((2, 2)), (FLAT,), "NCHW"),
         (Slice(0, 0, 1), (IMAGE,), "along axis 0"),
         (Slice(1, 2, 9), (IMAGE,), "slice 2:9:1 of 4 elements"),
     ],
@@ -129,3 +136,23 @@ def test_slices_are_pythons() -> None:
     x = np.arange(2 * 4 * 5, dtype=np.float32).reshape(2, 4, 5)
     np.testing.assert_array_equal(Slice(1, 1, 3).evaluate(x), x[:, 1:3])
     np.testing.assert_array_equal(Slice(2, 0, 5, 2).evaluate(x), x[:, :, ::2])
+
+
+def test_the_error_function_to_the_last_bits_of_float32() -> None:
+    x = np.linspace(-9, 9, 20001)
+    expected = [math.erf(value) for value in x.tolist()]
+    np.testing.assert_allclose(Erf().evaluate(x), expected, atol=6e-9)
+    assert Erf().evaluate(x.astype(np.float32)).dtype == np.float32
+
+
+def test_local_response_norm_reads_only_channels_around() -> None:
+    x = np.array([3.0, 4.0, 5.0, 6.0], np.float32).reshape(1, 4, 1, 1)
+    found = LocalResponseNorm(3, alpha=3.0, beta=0.5, bias=2.0).evaluate(x)
+    sums = np.array([3**2 + 4**2, 3**2 + 4**2 + 5**2, 4**2 + 5**2 + 6**2, 5**2 + 6**2])
+    np.testing.assert_allclose(found[0, :, 0, 0], x[0, :, 0, 0] / np.sqrt(2 + sums), rtol=1e-6)
+
+
+def test_upsampling_repeats_pixels() -> None:
+    x = np.array([[1, 2], [3, 4]], np.float32).reshape(1, 1, 2, 2)
+    expected = [[1, 1, 1, 2, 2, 2], [1, 1, 1, 2, 2, 2], [3, 3, 3, 4, 4, 4], [3, 3, 3, 4, 4, 4]]
+    np.testing.assert_array_equal(Upsample((2, 3)).evaluate(x)[0, 0], expected)

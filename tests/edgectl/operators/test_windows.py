@@ -35,7 +35,7 @@ small = st.integers(1, 3)
 pairs = st.tuples(small, small)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     batch=small, groups=small, group_channels=small, per_group=small, kernel=pairs, strides=pairs,
     padding=st.tuples(*[st.integers(0, 2)] * 4), dilation=st.tuples(*[st.integers(1, 2)] * 2),

@@ -204,7 +204,7 @@ def test_an_offset_beyond_what_saturates_is_bounded() -> None:
     assert cosine(model) > 0.99
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), exponent=st.floats(-4, 1.5), dead=st.integers(0, 4))
 def test_any_statistics_stay_inside_the_bounds(seed: int, exponent: float, dead: int) -> None:
     net = NetworkBuilder((1, 3, 4, 4), seed)

@@ -27,7 +27,7 @@ def boards(
     discovery: DiscoveryOption = True,
     json: JsonOption = False,
 ) -> None:
-    """Kinds of board, simulated ones, yours, and those on the network.
+    """Kinds of board, simulated ones, yours, those on the network.
 
     \b
     edgectl boards

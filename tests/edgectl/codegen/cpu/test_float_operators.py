@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,17 +14,18 @@ from edgectl.codegen.cpu import CpuTarget
 from edgectl.codegen.cpu.lowerings import LOWERINGS
 from edgectl.errors import CompileError
 from edgectl.operators import OPERATORS
-from edgectl.operators.activation import Clip, LeakyRelu, Relu, Sigmoid, Softmax, Tanh
+from edgectl.operators.activation import Clip, Erf, LeakyRelu, Relu, Sigmoid, Softmax, Tanh
 from edgectl.operators.base import Operator
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary, Scalar
+from edgectl.operators.local_response import LocalResponseNorm
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
-from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose
+from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose, Upsample
 from tests.edgectl.codegen.cpu.support import RUNNABLE, run_operator
 
-EXAMPLES = settings(max_examples=12, deadline=None)
+EXAMPLES = settings(max_examples=12)
 targets = st.sampled_from(RUNNABLE)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -118,6 +120,10 @@ def test_pools(
         LeakyRelu(0.1),
         Sigmoid(),
         Tanh(),
+        Erf(),
+        LocalResponseNorm(5, 1.0, 0.75, 2.0),
+        LocalResponseNorm(3, 0.5, 0.6, 1.0),
+        Upsample((2, 3)),
         Softmax(),
         Softmax(1),
         Scalar("multiply", 0.3),
@@ -183,4 +189,6 @@ def test_exponentials_over_their_whole_range() -> None:
     np.testing.assert_allclose(run_operator(Softmax(), [logits]), expected, rtol=5e-7)
     wide = np.linspace(-120, 120, 4001, dtype=np.float32)[None]
     np.testing.assert_allclose(run_operator(Sigmoid(), [wide]), Sigmoid().evaluate(wide.astype(np.float64)), atol=1e-7)
+    erf = np.array([[math.erf(value) for value in wide[0].tolist()]])
+    np.testing.assert_allclose(run_operator(Erf(), [wide]), erf, atol=2e-7)
     np.testing.assert_allclose(run_operator(Tanh(), [wide]), np.tanh(wide.astype(np.float64)), rtol=3e-7, atol=1e-37)

@@ -24,7 +24,7 @@ from edgectl.operators.pooling import MaxPool
 from edgectl.operators.quantization import Dequantize, Quantize, Requantize
 from tests.edgectl.codegen.cpu.support import RUNNABLE, run_model, run_operator
 
-EXAMPLES = settings(max_examples=12, deadline=None)
+EXAMPLES = settings(max_examples=12)
 targets = st.sampled_from(RUNNABLE)
 seeds = st.integers(0, 2**32 - 1)
 shifts = st.integers(-2, 12)

@@ -19,7 +19,7 @@ from edgectl.operators.quantization import Dequantize, Quantize, Requantize
 from edgectl.operators.shape import Flatten, Reshape
 from tests.edgectl.codegen.cpu.support import HOST, RUNNABLE, run_fragment, run_operator
 
-EXAMPLES = settings(max_examples=12, deadline=None)
+EXAMPLES = settings(max_examples=12)
 targets = st.sampled_from(RUNNABLE)
 seeds = st.integers(0, 2**32 - 1)
 pairs = st.tuples(st.integers(1, 4), st.integers(1, 4))
@@ -64,7 +64,7 @@ def test_pack_and_unpack_vectors(seed: int, target: CpuTarget, tile: tuple[int, 
     np.testing.assert_array_equal(run_operator(unpack, [packed], target=target), x)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     operator=st.builds(
         PackPatches,

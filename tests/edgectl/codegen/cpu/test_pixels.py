@@ -49,7 +49,7 @@ def test_packed(operator: Operator, target: CpuTarget) -> None:
     assert_one_kernel(looked_up(TensorType((1, 3, 224, 224), "uint8"), operator), target)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     operator=st.builds(
         PackPatches,

@@ -26,7 +26,7 @@ LOWS, HIGHS = st.sampled_from([-127, 0, -128, -5]), st.sampled_from([127, 60, 0]
 
 def examples(count: int) -> settings:
     """Settings for `count` examples, times EDGECTL_TEST_EXAMPLES where a longer search is wanted."""
-    return settings(max_examples=count * int(os.environ.get("EDGECTL_TEST_EXAMPLES", "1")), deadline=None)
+    return settings(max_examples=count * int(os.environ.get("EDGECTL_TEST_EXAMPLES", "1")))
 
 
 def largest_shift(config: Config) -> int:

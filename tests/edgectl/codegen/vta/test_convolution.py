@@ -132,7 +132,7 @@ def cases(draw: st.DrawFn, largest: int = 20, config: Config | None = None) -> C
 
 
 @given(cases())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_convolution_equals_the_integer_operator(case: Case) -> None:
     program = case.program()
     out = simulate(program, case.inputs(), packed_shape(program))
@@ -140,7 +140,7 @@ def test_any_convolution_equals_the_integer_operator(case: Case) -> None:
 
 
 @given(cases(largest=5, config=DEFAULT_CONFIG), st.integers(0, 100))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_the_order_in_which_modules_run_does_not_matter(case: Case, seed: int) -> None:
     program = case.program()
     outputs = ReferenceMachine(program, seed).run(case.inputs())

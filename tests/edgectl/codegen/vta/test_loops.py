@@ -50,7 +50,7 @@ def walk(nest: Nest) -> list[tuple[int, int, int]]:
     st.integers(1, 3),
     st.sampled_from([1.0, 30.0, 1000.0]),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_multiplication_happens_once_and_none_too_close(
     ky: int, kx: int, ins: int, rows: int, columns: int, outs: int, reuse: float
 ) -> None:
@@ -105,7 +105,7 @@ dimensions = st.builds(
     st.lists(dimensions, max_size=4),
     st.sampled_from([1.0, 8.0, 300.0]),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_region_is_walked_once(starts: list[Step], loops: list[Dimension], reuse: float) -> None:
     """Also where loops meet the same element again and again."""
     region = Region(tuple(starts), tuple(loops))

@@ -74,7 +74,7 @@ def test_what_a_layer_needs_is_loaded_in_one_transfer() -> None:
     st.lists(st.lists(st.tuples(st.integers(0, 40), st.integers(1, DEPTH // 16)), min_size=1, max_size=12), max_size=8),
     st.integers(0, 2048),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_sequence_is_in_memory_when_it_is_used(layers: list[list[tuple[int, int]]], pinned: int) -> None:
     """As loads bring it there, from the image as it is in the end; the pinned one never goes."""
     micro_ops, loads = table(sequence(7, pinned))

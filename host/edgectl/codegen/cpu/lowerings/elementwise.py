@@ -23,9 +23,9 @@ from edgectl.codegen.cpu.lowering import (
     keep,
     require_parameters,
 )
-from edgectl.codegen.cpu.lowerings.exponential import exponential, hyperbolic_tangent
+from edgectl.codegen.cpu.lowerings.exponential import error_function, exponential, hyperbolic_tangent
 from edgectl.errors import CompileError
-from edgectl.operators.activation import Clip, LeakyRelu, Relu, Sigmoid, Tanh
+from edgectl.operators.activation import Clip, Erf, LeakyRelu, Relu, Sigmoid, Tanh
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.elementwise import Binary, Scalar
 
@@ -81,6 +81,7 @@ LOWERINGS = {
     LeakyRelu: _elementwise(_leaky_relu, repeats=True),
     Sigmoid: _elementwise(_sigmoid, repeats=True),
     Tanh: _elementwise(lambda operator, x: hyperbolic_tangent(x), repeats=True),
+    Erf: _elementwise(lambda operator, x: error_function(x), repeats=True),
     BatchNorm: _elementwise(lambda operator, x, scale, offset: x * scale + offset, _fold_statistics),
     Binary: _elementwise(lambda operator, a, b: _function(operator.function, a, b)),
     Scalar: _elementwise(_scalar),

@@ -21,7 +21,7 @@ from edgectl.codegen.cpu.lowering import (
     padded,
 )
 from edgectl.operators.layout import Pack, Unpack
-from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose
+from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose, Upsample
 
 
 def _reshape(call: Call, x: Reader) -> Reader:
@@ -50,6 +50,11 @@ def _unflat(position: Expression, shape: Sequence[int]) -> list[Expression]:
 def _transpose(call: Call, x: Reader) -> Reader:
     axes = call.operator.attributes()["axes"]
     return lambda *indices: x(*(indices[axes.index(axis)] for axis in range(len(axes))))
+
+
+def _upsample(call: Call, x: Reader) -> Reader:
+    rows, columns = call.operator.attributes()["scale"]
+    return lambda n, c, h, w: x(n, c, te.indexdiv(h, rows), te.indexdiv(w, columns))
 
 
 def _concatenate(call: Call, *parts: Reader) -> Reader:
@@ -135,6 +140,7 @@ LOWERINGS = {
     Concatenate: Lowering(Pattern.INJECTIVE, _concatenate, keep, along_channels, block=as_operands),
     Slice: _injective(_slice),
     Pad: _injective(_pad),
+    Upsample: _injective(_upsample),
     Pack: _injective(_pack),
     Unpack: _injective(_unpack),
 }

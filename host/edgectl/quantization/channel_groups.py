@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from edgectl.graph import Model
-from edgectl.operators.activation import Clip, Relu
-from edgectl.operators.base import Operator
+from edgectl.operators.activation import Relu
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
@@ -14,11 +13,6 @@ from edgectl.operators.shape import Flatten
 
 KEEPERS = (Relu, MaxPool, AveragePool, GlobalPool, Flatten)
 """Operators of one input that keep a positive factor of a channel."""
-
-
-def is_bounded_relu(operator: Operator) -> bool:
-    """A clip to 0..h, such as ReLU6: it keeps factors that leave its bound where no value of the channel reaches it."""
-    return isinstance(operator, Clip) and operator.low == 0
 
 
 def channel_groups(model: Model) -> list[list[str]]:
@@ -46,8 +40,7 @@ def channel_groups(model: Model) -> list[list[str]]:
             alike = len(varying) == 2 and types[varying[0]] == types[varying[1]]
             joins = node.operator.function == "add" and alike
         else:
-            keeps = isinstance(node.operator, KEEPERS) or is_bounded_relu(node.operator)
-            joins = keeps and len(varying) == 1
+            joins = isinstance(node.operator, KEEPERS) and len(varying) == 1
         if joins and first and types[node.name].shape[1] % first[0] == 0:
             for name in varying:
                 parents[root(name)] = root(node.name)

@@ -2,8 +2,7 @@
 
 A convolution's output channel may be divided by a positive number if all that read it multiply it back: ReLUs, pools
 and sums keep the factor, and the function stays the same (Nagel et al., Data-Free Quantization, 2019, who choose the
-factors from weights; here the observed ranges weigh most). Behind a bounded ReLU it stays the same on what was
-expected. The factors of an input become part of its quantization.
+factors from weights; here the observed ranges weigh most). The factors of an input become part of its quantization.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from dataclasses import replace
 import numpy as np
 
 from edgectl.graph import Model, Node
-from edgectl.operators.activation import Clip, Relu
+from edgectl.operators.activation import Relu
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary
 from edgectl.quantization.calibration import Observation
-from edgectl.quantization.channel_groups import channel_groups, is_bounded_relu
+from edgectl.quantization.channel_groups import channel_groups
 
 RANGE, WEIGHTS = 0.5, 0.25
 """Exponents of a channel's range and of the weights that read it: compared on networks in docs/quantization.md."""
@@ -87,33 +86,13 @@ def _factors(model: Model, observations: Mapping[str, Observation]) -> dict[str,
         readers = {reader.name: reader for value in group for reader in consumers[value]}.values()
         columns = [_column(model, node, channels) for node in readers if isinstance(node.operator, Convolution | Dense)]
         shape = _typical(ranges, channels) ** RANGE / _typical(columns, channels) ** WEIGHTS
-        factors.update(dict.fromkeys(group, _within_bounds(shape, model, group, observations)))
-    return factors
-
-
-def _within_bounds(
-    factors: np.ndarray, model: Model, group: Iterable[str], observations: Mapping[str, Observation]
-) -> np.ndarray:
-    """`factors` with which bounded ReLUs among the values of `group` cut off nothing that is to be expected.
-
-    The bound stays one number for all channels: a factor below 1 lowers it for that channel. It comes to lie between
-    its range and the bound that it had, at their geometric mean or above.
-    """
-    producers = model.producers()
-    for value in group:
-        operator = producers[value].operator if value in producers else None
-        if operator is not None and is_bounded_relu(operator):
-            assert isinstance(operator, Clip)
-            reached = np.minimum(observations[value].channels / operator.high, 1.0)
-            factors = np.maximum(factors / factors.max(), np.sqrt(reached))
+        factors.update(dict.fromkeys(group, shape))
     return factors
 
 
 def _is_passed_on(readers: list[Node]) -> bool:
-    """Whether a value is not stored, but goes straight into a ReLU, bounded or not, or an addition."""
-    return len(readers) == 1 and (
-        isinstance(readers[0].operator, Relu | Binary) or is_bounded_relu(readers[0].operator)
-    )
+    """Whether a value is not stored, but goes straight into a ReLU or an addition."""
+    return len(readers) == 1 and isinstance(readers[0].operator, Relu | Binary)
 
 
 def _column(model: Model, node: Node, channels: int) -> np.ndarray:

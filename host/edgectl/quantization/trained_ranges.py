@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgectl.graph import Model
-from edgectl.operators.activation import Clip, Relu
+from edgectl.operators.activation import Relu
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.quantization.calibration import Observation
 
@@ -32,10 +32,6 @@ def with_trained_ranges(model: Model, observations: Mapping[str, Observation]) -
             ends[node.name] = (spread + beta, spread - beta)
         elif isinstance(operator, Relu) and x in ends:
             ends[node.name] = (ends[x][0], np.zeros_like(ends[x][1]))
-        elif isinstance(operator, Clip):
-            # Of a value without statistics, the bounds are what is known.
-            upper, lower = ends.get(x, (np.array(np.inf), np.array(np.inf)))
-            ends[node.name] = (np.minimum(upper, operator.high), np.minimum(lower, -operator.low))
     return {
         name: replace(seen, channels=np.maximum(seen.channels, np.maximum(*ends[name]))) if name in ends else seen
         for name, seen in observations.items()

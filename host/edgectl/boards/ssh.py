@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -23,6 +24,9 @@ from edgectl.boards.host_keys import (
 )
 from edgectl.boards.ssh_target import SCHEME, SshTarget
 from edgectl.errors import AuthenticationError, DeadlineError, UnreachableError, UsageError
+
+# Its errors are raised as well; without a handler Python would print their tracebacks on the terminal.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 CHUNK_BYTES = 64 << 10
 _CONNECT_FAILED, _PROHIBITED = 2, 1

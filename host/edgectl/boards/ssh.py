@@ -76,6 +76,8 @@ def connect(target: SshTarget, host_key: str, identity_file: str, seconds: float
                     f"{target} has no host key of the pinned type ({host_key or 'as known_hosts has'}): {error}"
                 ) from None
             except paramiko.SSHException as error:
+                if identity and "private key" in str(error):
+                    raise UsageError(f"the identity file {identity} holds no private SSH key: {error}") from None
                 if "No authentication methods" not in str(error):
                     raise
                 raise _refused(target, identity, error) from None

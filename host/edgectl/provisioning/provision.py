@@ -32,7 +32,7 @@ from edgectl.provisioning.running import (
     read_as_root,
 )
 from edgectl.provisioning.running import uninstall as undo
-from edgectl.provisioning.steps import KEY, install_steps, uninstall_steps
+from edgectl.provisioning.steps import KEY, install_steps, leftover_steps, uninstall_steps
 from edgectl.provisioning.wheelhouse import wheelhouse
 from edgectl.stages import Stages
 
@@ -159,11 +159,15 @@ def provision(
             if dry_run:
                 outcomes = [Outcome("key file", UNCHANGED if kept else WOULD_DO, f"keep the RPC key in {key_file}")]
             steps = install_steps(type_, collected, key, facts.dma_module)
+            leftovers = undo(shell, leftover_steps(type_), dry_run, stages.remark)
+            outcomes += [outcome for outcome in leftovers if outcome.state != NOT_THERE]
             outcomes += install(shell, steps, dry_run, stages.remark)
             if not dry_run:
                 _keep_theirs(shell, key_file, key, kept)
     with stages.stage("meet the agent"):
-        outcomes.append(_write_down(replace(board, key_file=board.key_file or str(key_file)), dry_run))
+        # Without --type the next run takes the kind that is written down.
+        met = replace(board, key_file=board.key_file or str(key_file), type=type_.name)
+        outcomes.append(_write_down(met, dry_run))
     notices = (*collected.notices, *device_notices(facts, type_))
     return ProvisionReport(board.ssh, board.name, type_.name, checks, tuple(outcomes), dry_run, notices, stages.seconds)
 
@@ -253,7 +257,7 @@ def _keep_key(file: Path, key: str, kept: bool) -> Outcome:
 def _write_down(board: InventoryBoard, dry_run: bool) -> Outcome:
     what = f"write '{board.name}' into the inventory"
     known = Inventory().boards().get(board.name)
-    right = known is not None and known.key_file == board.key_file
+    right = known is not None and (known.key_file, known.type) == (board.key_file, board.type)
     if dry_run:
         return Outcome("inventory", UNCHANGED if right else WOULD_DO, what)
     try:
@@ -273,7 +277,7 @@ def _write_down(board: InventoryBoard, dry_run: bool) -> Outcome:
         raise type(error)(f"the agent is installed and runs, but cannot be used from here: {error}") from error
     if not right:
         Inventory().remove(known.name)
-        Inventory().add(replace(known, key_file=board.key_file))
+        Inventory().add(replace(known, key_file=board.key_file, type=board.type))
     return Outcome("inventory", UNCHANGED if right else DONE, what)
 
 

@@ -303,6 +303,25 @@ def test_two_at_once_that_both_found_a_fresh_board(
     assert said(shell, "cat /etc/edge-agent/key") == key and answers()
 
 
+@pytest.mark.slow
+def test_a_board_that_was_provisioned_as_the_wrong_kind(login: Login, shell: SshShell, wheels: Path) -> None:
+    """What the other kind had goes, and the next run without --type takes the kind of the last one."""
+    other = [step for step in _steps(shell, wheels, "ultra96") if step.name not in ("packages", "service")]
+    running.install(shell, other, False, print)
+    provision(login, "desk", "sim", wheels)
+    # The key of the attempt before, and its files' names.
+    assert said(shell, "cat /etc/edge-agent/key").startswith("ultra96:")
+    left = "find /etc/systemd/system /etc/udev /etc/modprobe.d /etc/modules-load.d -name '*edge*' -o -name '*.conf'"
+    assert "fpga" not in said(shell, left) and "incoherent" not in said(shell, left)
+    assert "60-edge-agent" not in said(shell, left) and "/edge-agent.conf" not in said(shell, left)
+    assert done(provision(login, kind="pynq-model", wheels=wheels)) == ["board", "service", "inventory"]
+    assert Inventory().boards()["desk"].type == "pynq-model"
+    with Board("desk") as opened:
+        assert opened.profile == "pynq-model"
+    again = provision(login, wheels=wheels)
+    assert not again.changed and again.profile == "pynq-model"
+
+
 def test_key_files_go_with_their_board(tmp_path: Path) -> None:
     """A board that was renamed keeps its key file: another one of its old name gets its own."""
     keys = tmp_path / "keys"

@@ -70,19 +70,20 @@ class Store:
             if any(digest is not None and not _DIGEST.fullmatch(digest) for digest in digests):
                 raise ValueError(f"digests {digests}")
             # A digest whose file is gone (an fsck, a careless hand) must not stop the other one.
-            return Active(*(digest if digest and self._path(digest).is_file() else None for digest in digests))
+            return Active(*(digest if digest and self.path(digest).is_file() else None for digest in digests))
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return Active()
 
     def _sweep(self, directory: Path) -> None:
         for leftover in directory.glob(f".*{durable.TEMPORARY_SUFFIX}"):
             leftover.unlink()
-        kept = {self._path(digest) for digest in (self._active.current, self._active.previous) if digest}
+        kept = {self.path(digest) for digest in (self._active.current, self._active.previous) if digest}
         for path in self._bundles.iterdir():
             if path not in kept:
                 path.unlink()
 
-    def _path(self, digest: str) -> Path:
+    def path(self, digest: str) -> Path:
+        """Where a bundle lies, or would. Raises InputError where it is no digest."""
         if not _DIGEST.fullmatch(digest):
             raise InputError(f"{digest[:80]!r} is not a bundle's digest: 64 hexadecimal digits")
         return self._bundles / f"{digest}.bundle"
@@ -95,7 +96,7 @@ class Store:
         try:
             digest = read_bundle(file, self.maximum_bytes).digest
             with self._lock:
-                durable.publish(file, self._path(digest))
+                durable.publish(file, self.path(digest))
                 self._prune(digest)
         except OSError as error:
             raise AgentError(f"the bundle could not be stored: {error.strerror}") from error
@@ -104,19 +105,15 @@ class Store:
         return digest
 
     def _prune(self, newest: str) -> None:
-        protected = {self._path(digest) for digest in (self._active.current, self._active.previous, newest) if digest}
+        protected = {self.path(digest) for digest in (self._active.current, self._active.previous, newest) if digest}
         others = [path for path in self._bundles.glob("*.bundle") if path not in protected]
         others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in others[max(0, KEPT_BUNDLES - len(protected)) :]:
             path.unlink()
 
-    def has(self, digest: str) -> bool:
-        """Whether a bundle is on disk."""
-        return self._path(digest).is_file()
-
     def read(self, digest: str) -> Bundle:
         """A stored bundle, verified again. Raises InputError (there is none) or VerificationError (damaged)."""
-        path = self._path(digest)
+        path = self.path(digest)
         if not path.is_file():
             raise InputError(f"there is no bundle {digest[:12]} on this board; upload it first")
         bundle = read_bundle(path, self.maximum_bytes)
@@ -127,7 +124,7 @@ class Store:
     def activate(self, digest: str) -> Active:
         """Make a stored bundle the live one, atomically; the one that was live becomes the previous."""
         with self._lock:
-            if not self._path(digest).is_file():
+            if not self.path(digest).is_file():
                 raise InputError(f"there is no bundle {digest[:12]} on this board; upload it first")
             if digest != self._active.current:
                 self._write_active(Active(digest, self._active.current))

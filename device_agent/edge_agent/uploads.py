@@ -31,7 +31,8 @@ class Target(Protocol):
     def incoming(self) -> Path:
         """The folder for files that will be given to `add`."""
 
-    def has(self, digest: str) -> bool: ...
+    def path(self, digest: str) -> Path:
+        """Where a file that is kept lies, as it was given to `add`."""
 
     def add(self, file: Path) -> str:
         """Check a file and keep it; its digest."""
@@ -71,7 +72,7 @@ class Uploads:
             )
         with self._lock:
             upload = self._uploads.get(sha256)
-            if upload is not None and upload.nbytes == nbytes and self._is_usable(upload):
+            if upload is not None and upload.nbytes == nbytes and self._is_usable(sha256, upload):
                 upload.touched = time.monotonic()
                 return upload.received
             self._make_room()
@@ -81,8 +82,14 @@ class Uploads:
             self._uploads[sha256] = _Upload(path, nbytes)
             return 0
 
-    def _is_usable(self, upload: _Upload) -> bool:
-        return upload.digest is None or self._target.has(upload.digest)
+    def _is_usable(self, sha256: str, upload: _Upload) -> bool:
+        if upload.digest is None:
+            return True
+        try:
+            # A file that was damaged on the disk is sent again: that is what its errors ask for.
+            return _digest(self._target.path(upload.digest)) == sha256
+        except OSError:
+            return False
 
     def _make_room(self) -> None:
         now = time.monotonic()

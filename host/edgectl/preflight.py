@@ -16,6 +16,7 @@ from edge_agent.fpga.bitstream import check_part
 from edge_agent.fpga.programmer import fpga_of
 from edge_agent.version import VERSION
 from edgectl.bitstreams import Candidate
+from edgectl.codegen.cpu.target import cpu_target
 from edgectl.errors import IncompatibleError
 
 MINIMUM_PYTHON = (3, 10)
@@ -54,9 +55,6 @@ def require(checks: Sequence[Check]) -> None:
 
 def board_checks(status: Mapping[str, Any], board: BoardProfile, name: str) -> list[Check]:
     """Agent, image and board, from what the agent called `name` says of itself."""
-    # Imports TVM, which a bundle from the cache does without.
-    from edgectl.codegen.cpu.target import cpu_target
-
     machine = str(status["cpu"]["machine"])
     image = status.get("image") or {}
     again = "give the agent on the board its right --board"

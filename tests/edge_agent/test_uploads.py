@@ -100,7 +100,12 @@ def test_a_bundle_that_is_there_is_not_sent_again(uploads: Uploads, tmp_path: Pa
     assert uploads.begin(len(DATA), SHA256) == len(DATA)
     assert uploads.chunk(SHA256, 0, DATA[:5]) == len(DATA)
     assert uploads.commit(SHA256) == digest
-    (tmp_path / "bundles" / f"{digest}.bundle").unlink()
+    stored = tmp_path / "bundles" / f"{digest}.bundle"
+    stored.write_bytes(DATA[:-1] + b"?")
+    assert uploads.begin(len(DATA), SHA256) == 0, "it was damaged on the disk"
+    uploads.chunk(SHA256, 0, DATA)
+    assert uploads.commit(SHA256) == digest and stored.read_bytes() == DATA
+    stored.unlink()
     assert uploads.begin(len(DATA), SHA256) == 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -151,3 +153,9 @@ def test_deploys_to_agents_that_say_nothing_of_their_fpga() -> None:
     assert deployment_checks({"config": CONFIG}, status(), ADDRESS) == []
     silent = status(fpga={"bitstream": None, "problem": ""}, image={})
     assert failures(deployment_checks({"config": CONFIG}, silent, ADDRESS)) == []
+
+
+def test_comparing_takes_no_compiler() -> None:
+    """TVM takes longer to import than a flash takes."""
+    code = "import sys, edgectl.preflight, edgectl.codegen.cpu; sys.exit('tvm' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -32,6 +32,7 @@ from edgectl.building import Build, build
 from edgectl.codegen.partition import OFFLOADS, partition
 from edgectl.deploying import compile_source
 from edgectl.errors import EdgectlError, UnreachableError, VerificationError
+from edgectl.flashing import flash
 from edgectl.golden import exact_values
 from edgectl.interpreter import interpret
 from edgectl.quantization.calibration import synthetic_images
@@ -39,6 +40,7 @@ from edgectl.simulated_board import SimulatedBoard
 from edgectl.sources import Source
 from edgectl.stages import Stages
 from tests.edge_agent.devices.modelled import Modelled
+from tests.edge_agent.fpga.bitfiles import bit_file, configuration
 from tests.edgectl.quantization.networks import NETWORKS
 
 NAME = "pynq-model"
@@ -216,6 +218,91 @@ def test_an_accelerator_that_never_finishes(impatient: None, board: SimulatedBoa
             connected.infer(inputs)
         status = status_of(board)
         assert not status["ready"] and "did not reach it" in str(status["degraded"])
+
+
+def metrics_of(board: SimulatedBoard) -> dict[str, float]:
+    running = board.find()
+    assert running is not None
+    with urllib.request.urlopen(f"{running.http_url}/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+
+def infer_when_possible(connected: Board, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """The first answer; refusals on the way say that the accelerator is degraded."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            return next(iter(connected.infer(inputs).outputs.values()))
+        except EdgectlError as error:
+            assert "cannot be used: a run did not finish" in str(error) and time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def flashed(board: SimulatedBoard, demo: Build, tmp_path: Path) -> Iterator[tuple[Board, list[str]]]:
+    """A board with a bitstream and a model; files of that bitstream and another."""
+    files = [str(tmp_path / f"vta-{seed}.bit") for seed in range(2)]
+    for seed, file in enumerate(files):
+        Path(file).write_bytes(bit_file(configuration(seed=seed)))
+    with Board(NAME) as connected:
+        flash(NAME, files[0])
+        connected.deploy(demo)
+        yield connected, files
+
+
+def test_a_hang_that_no_reset_ends_is_ended_by_programming(
+    impatient: None, board: SimulatedBoard, flashed: tuple[Board, list[str]]
+) -> None:
+    """Fault 15: the agent knows what to program, does so by itself, tests it, and serves the next request."""
+    connected = flashed[0]
+    inputs = {"data": np.random.default_rng(3).standard_normal((1, 3, 32, 32)).astype(np.float32)}
+    expected = next(iter(connected.infer(inputs).outputs.values()))
+    give(board, Quirks(hang="end", reset_works=False, upset=True))
+    with pytest.raises(EdgectlError, match="did not finish within"):
+        connected.infer(inputs)
+    np.testing.assert_array_equal(infer_when_possible(connected, inputs), expected)
+    status, metrics = status_of(board), metrics_of(board)
+    assert status["ready"] and status["degraded"] == "" and metrics["edge_accelerator_degraded"] == 0
+    assert metrics['edge_inference_failures_total{reason="timeout"}'] == 1
+    log = board.log_file.read_text()
+    assert "the accelerator is degraded: a run did not finish" in log
+    assert "programming the FPGA again: a run did not finish; the fabric's reset did not reach it" in log
+    assert (model_folder(board) / "model.log").read_text().count("image edge-vta.bin: operating") == 2
+
+
+@pytest.mark.parametrize("fault", ["the FPGA takes no image", "the image is damaged"])
+def test_a_hang_that_programming_cannot_end(
+    impatient: None, board: SimulatedBoard, flashed: tuple[Board, list[str]], fault: str
+) -> None:
+    """Fault 15: degraded, each request refused at once and by name, until somebody programs the FPGA."""
+    connected, files = flashed
+    inputs = {"data": np.zeros((1, 3, 32, 32), np.float32)}
+    expected = next(iter(connected.infer(inputs).outputs.values()))
+    takes_images = fault == "the image is damaged"
+    stored = next((board.directory / "state" / "bitstreams").glob("*.bitstream"))
+    if takes_images:
+        stored.write_bytes(stored.read_bytes()[:-1] + b"x")
+    give(board, Quirks(hang="end", reset_works=False, upset=True, takes_images=takes_images))
+    with pytest.raises(EdgectlError, match="did not finish within"):
+        connected.infer(inputs)
+    problem = "the bitstream vta-0.bit could not be brought back: " + (
+        "the bitstream has SHA-256" if takes_images else "the kernel could not program the FPGA: its state is 'write"
+    )
+    deadline = time.monotonic() + 60
+    while not str(status_of(board)["degraded"]).startswith(problem):
+        assert time.monotonic() < deadline, status_of(board)
+        time.sleep(0.05)
+    assert not status_of(board)["ready"] and metrics_of(board)["edge_accelerator_degraded"] == 1
+    for _ in range(2):
+        with pytest.raises(EdgectlError, match=r"cannot be used: the bitstream vta-0.bit could not .*`edgectl flash"):
+            connected.infer(inputs)
+    assert metrics_of(board)['edge_inference_failures_total{reason="degraded"}'] == 2
+    give(board, Quirks(reset_works=False))
+    flash(NAME, files[0])  # the same bitstream as before, as its owner has it
+    np.testing.assert_array_equal(next(iter(connected.infer(inputs).outputs.values())), expected)
+    status = status_of(board)
+    assert status["ready"] and status["degraded"] == "" and metrics_of(board)["edge_accelerator_degraded"] == 0
 
 
 def test_another_configuration() -> None:

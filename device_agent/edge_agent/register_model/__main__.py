@@ -63,8 +63,14 @@ class Model:
         shutil.rmtree(root, ignore_errors=True)  # of a model that was killed
         self._tree: Tree = make_tree(root, board.hardware)
         self._quirks = Quirks()
-        firmware = root / "lib" / "firmware"
-        self._manager = ModelledManager(self._tree.fpga_manager, firmware, board.fpga, lambda: self._watcher.restart())
+        self._quirks_at_programming = 0
+        self._manager = ModelledManager(
+            self._tree.fpga_manager,
+            root / "lib" / "firmware",
+            board.fpga,
+            self._programmed,
+            lambda: self._read_quirks().takes_images,
+        )
         self._core = ModelCore(Machine(self._tree.memory, board.vta, board.features), self._read_quirks)
         self._watcher = Watcher(self._tree, self._core)
 
@@ -93,9 +99,21 @@ class Model:
             state.unlink(missing_ok=True)
             shutil.rmtree(self._tree.root, ignore_errors=True)
 
+    def _programmed(self) -> None:
+        self._quirks_at_programming = self._quirks_version()
+        self._watcher.restart()
+
+    def _quirks_version(self) -> int:
+        """Another number whenever somebody has given quirks; 0 without any."""
+        try:
+            return (self._directory / QUIRKS).stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
     def _read_quirks(self) -> Quirks:
         try:
-            self._quirks = read_quirks(self._directory / QUIRKS).of_image(self._manager.loaded)
+            programmed_since = self._quirks_version() == self._quirks_at_programming
+            self._quirks = read_quirks(self._directory / QUIRKS).of_image(self._manager.loaded, programmed_since)
         except AgentError as error:
             logger.error("%s", error)
         return self._quirks

@@ -24,13 +24,20 @@ class ModelledManager:
     """The manager whose files are in `folder`; images are looked for in `firmware`."""
 
     def __init__(
-        self, folder: Path, firmware: Path, fpga: Fpga | None, programmed: Callable[[], None] = lambda: None
+        self,
+        folder: Path,
+        firmware: Path,
+        fpga: Fpga | None,
+        programmed: Callable[[], None] = lambda: None,
+        takes_images: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`programmed` is called when the FPGA has taken an image, before anybody is told."""
+        """`programmed` is called when the FPGA has taken an image, before anybody is told; `takes_images` is asked
+        before each one."""
         self._programmed = programmed
         self._folder = folder
         self._images = firmware
         self._fpga = fpga
+        self._takes_images = takes_images
         self.loaded = ""
         """SHA-256 of the image that the FPGA holds, "" before the first one."""
 
@@ -65,6 +72,8 @@ class ModelledManager:
             short = self._fpga.bitstream_bytes and len(data) != self._fpga.bitstream_bytes
             if short or (idcode ^ self._fpga.idcode) & _IDCODE_MASK:
                 return "write complete error"
+        if not self._takes_images():
+            return "write complete error"
         self.loaded = hashlib.sha256(data).hexdigest()
         return OPERATING
 

@@ -18,6 +18,8 @@ class Quirks:
     never executed although everything is stored; either leaves the core unusable until it is reset or programmed.
     `flip`: so many bits of what is stored come out wrong. `reset_works`: the fabric's reset reaches the core.
     `flawed`: the SHA-256 of an image, as it was given to the kernel, to which `hang` and `flip` are confined.
+    `upset`: the configuration memory is, so `hang` and `flip` end when the FPGA is programmed, with whatever image.
+    `takes_images`: else the FPGA gets ready with none, and loses what it held.
     """
 
     begin_seconds: float = 0.0
@@ -26,10 +28,13 @@ class Quirks:
     flip: int = 0
     reset_works: bool = True
     flawed: str = ""
+    upset: bool = False
+    takes_images: bool = True
 
-    def of_image(self, sha256: str) -> Quirks:
-        """How a core from the image with this SHA-256 behaves."""
-        return replace(self, hang="", flip=0) if self.flawed not in ("", sha256) else self
+    def of_image(self, sha256: str, programmed_since: bool = False) -> Quirks:
+        """How a core from the image with this SHA-256 behaves; `programmed_since` these quirks were given."""
+        sound = self.flawed not in ("", sha256) or (self.upset and programmed_since)
+        return replace(self, hang="", flip=0) if sound else self
 
     def write(self, path: Path) -> None:
         """Give them to the model that watches `path`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -23,6 +24,9 @@ from edgectl.boards.host_keys import (
 )
 from edgectl.boards.ssh_target import SCHEME, SshTarget
 from edgectl.errors import AuthenticationError, DeadlineError, UnreachableError, UsageError
+
+# Its errors are raised as well; without a handler Python would print their tracebacks on the terminal.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 CHUNK_BYTES = 64 << 10
 _CONNECT_FAILED, _PROHIBITED = 2, 1
@@ -72,6 +76,8 @@ def connect(target: SshTarget, host_key: str, identity_file: str, seconds: float
                     f"{target} has no host key of the pinned type ({host_key or 'as known_hosts has'}): {error}"
                 ) from None
             except paramiko.SSHException as error:
+                if identity and "private key" in str(error):
+                    raise UsageError(f"the identity file {identity} holds no private SSH key: {error}") from None
                 if "No authentication methods" not in str(error):
                     raise
                 raise _refused(target, identity, error) from None

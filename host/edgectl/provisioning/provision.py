@@ -32,7 +32,7 @@ from edgectl.provisioning.running import (
     read_as_root,
 )
 from edgectl.provisioning.running import uninstall as undo
-from edgectl.provisioning.steps import KEY, install_steps, uninstall_steps
+from edgectl.provisioning.steps import KEY, install_steps, leftover_steps, uninstall_steps
 from edgectl.provisioning.wheelhouse import wheelhouse
 from edgectl.stages import Stages
 
@@ -153,17 +153,21 @@ def provision(
             collected = wheelhouse(facts.platform, wheels)
             require_space(facts, 4 * collected.nbytes)
         with stages.stage("install"):
-            key_file = (
-                Path(board.key_file) if board.key_file else inventory_path().parent / "keys" / f"{board.name}.key"
-            )
+            key_file = Path(board.key_file).expanduser() if board.key_file else _free_key_file(board.name)
             key, kept = _key(shell, key_file, type_)
             outcomes = [] if dry_run else [_keep_key(key_file, key, kept)]
             if dry_run:
                 outcomes = [Outcome("key file", UNCHANGED if kept else WOULD_DO, f"keep the RPC key in {key_file}")]
             steps = install_steps(type_, collected, key, facts.dma_module)
+            leftovers = undo(shell, leftover_steps(type_), dry_run, stages.remark)
+            outcomes += [outcome for outcome in leftovers if outcome.state != NOT_THERE]
             outcomes += install(shell, steps, dry_run, stages.remark)
+            if not dry_run:
+                _keep_theirs(shell, key_file, key, kept)
     with stages.stage("meet the agent"):
-        outcomes.append(_write_down(replace(board, key_file=str(key_file)), dry_run))
+        # Without --type the next run takes the kind that is written down.
+        met = replace(board, key_file=board.key_file or str(key_file), type=type_.name)
+        outcomes.append(_write_down(met, dry_run))
     notices = (*collected.notices, *device_notices(facts, type_))
     return ProvisionReport(board.ssh, board.name, type_.name, checks, tuple(outcomes), dry_run, notices, stages.seconds)
 
@@ -203,16 +207,42 @@ def _free_name(facts: Facts, board: BoardProfile) -> str:
     raise UsageError(f"the board's host name {facts.host!r} cannot be its name here; give one: --name {board.name}-1")
 
 
+def _keys() -> Path:
+    """The folder of the key files that provisioning makes."""
+    return inventory_path().absolute().parent / "keys"
+
+
+def _free_key_file(name: str) -> Path:
+    """A key file for a board that has none: no other board's, not even of one that had this name before."""
+    used = {board.key_file for board in Inventory().boards().values()}
+    files = (_keys() / f"{file}.key" for file in (name, *(f"{name}-{number}" for number in range(2, 1000))))
+    return next(file for file in files if str(file) not in used)
+
+
 def _key(shell: RemoteShell, file: Path, board: BoardProfile) -> tuple[str, bool]:
     """The RPC key, and whether `file` holds it: the board's, else that of an earlier attempt, else a new one."""
     there = read_as_root(shell, KEY).strip()
     here = read_key(file) if file.exists() else ""
     if there and here and there != here:
-        raise UsageError(
-            f"the key file {file} holds another RPC key than {KEY} on the board; where the board's is right, move the "
-            "file away and run this again, it fetches the board's"
-        )
+        raise _another_key(file)
     return there or here or f"{board.name}:{secrets.token_hex(_TOKEN_BYTES)}", bool(here)
+
+
+def _another_key(file: Path) -> UsageError:
+    return UsageError(
+        f"the key file {file} holds another RPC key than {KEY} on the board; where the board's is right, move the "
+        "file away and run this again, it fetches the board's"
+    )
+
+
+def _keep_theirs(shell: RemoteShell, file: Path, key: str, kept: bool) -> None:
+    """Of two that provision a board at once, the second finds the first one's key there. Raises UsageError where
+    `file` was there before."""
+    there = read_as_root(shell, KEY).strip()
+    if there != key or read_key(file) != key:
+        if kept:
+            raise _another_key(file)
+        _keep_key(file, there, False)
 
 
 def _keep_key(file: Path, key: str, kept: bool) -> Outcome:
@@ -227,20 +257,27 @@ def _keep_key(file: Path, key: str, kept: bool) -> Outcome:
 def _write_down(board: InventoryBoard, dry_run: bool) -> Outcome:
     what = f"write '{board.name}' into the inventory"
     known = Inventory().boards().get(board.name)
-    right = known is not None and known.key_file == board.key_file
+    right = known is not None and (known.key_file, known.type) == (board.key_file, board.type)
     if dry_run:
         return Outcome("inventory", UNCHANGED if right else WOULD_DO, what)
     try:
         if known is None:
-            add_board(board)
-            return Outcome("inventory", DONE, what)
+            try:
+                add_board(board)
+                return Outcome("inventory", DONE, what)
+            except UsageError:
+                # Somebody else may just have written down the same.
+                known = Inventory().boards().get(board.name)
+                if known is None or (known.ssh, known.key_file) != (board.ssh, board.key_file):
+                    raise
+                right = True
         with from_inventory(board).connect(10.0) as connection:
             connection.status()
     except (EdgectlError, AgentError) as error:
         raise type(error)(f"the agent is installed and runs, but cannot be used from here: {error}") from error
     if not right:
         Inventory().remove(known.name)
-        Inventory().add(replace(known, key_file=board.key_file))
+        Inventory().add(replace(known, key_file=board.key_file, type=board.type))
     return Outcome("inventory", UNCHANGED if right else DONE, what)
 
 
@@ -248,9 +285,12 @@ def _forget(board: InventoryBoard | None, dry_run: bool) -> Outcome:
     """Take the board out of the inventory, and with it the key file that provisioning made."""
     if board is None:
         return Outcome("inventory", NOT_THERE, "the board in the inventory")
-    own = inventory_path().parent / "keys" / f"{board.name}.key"
-    what = f"'{board.name}' in the inventory, with its key file"
+    others = {other.key_file for other in Inventory().boards().values() if other.name != board.name}
+    key_file = Path(board.key_file).expanduser()
+    own = key_file.parent == _keys() and board.key_file not in others
+    what = f"'{board.name}' in the inventory" + (", with its key file" if own else "")
     if not dry_run:
         Inventory().remove(board.name)
-        own.unlink(missing_ok=True)
+        if own:
+            key_file.unlink(missing_ok=True)
     return Outcome("inventory", WOULD_REMOVE if dry_run else REMOVED, what)

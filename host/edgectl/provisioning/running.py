@@ -55,7 +55,9 @@ def install(shell: RemoteShell, steps: Sequence[Step], dry_run: bool, report: Re
         if not dry_run:
             changed = True
             with _staged(shell, step) as staging:
-                _apply(shell, step, step.apply, staging)
+                # Somebody else may have done it since: to do it again could take away what is in use by now.
+                done = f"if ( {step.check} ) >/dev/null 2>&1; then exit 0; fi"
+                _apply(shell, step, (done, *step.apply), staging)
             if not _look(shell, [step.check])[0]:
                 raise EdgectlError(f"step '{step.name}' had no effect on the board, though every command succeeded")
         outcomes.append(Outcome(step.name, WOULD_DO if dry_run else DONE, step.does))

@@ -81,6 +81,22 @@ def install_steps(board: BoardProfile, wheels: Wheelhouse, key: str, dma_module:
     ]
 
 
+def leftover_steps(board: BoardProfile) -> list[Step]:
+    """What only boards of another kind have, as which this one may have been provisioned before, to be undone."""
+    helper, steps = f"{UNITS}/edge-fpga.service", []
+    if not _programs(board):
+        stop = f"test ! -e {helper} || systemctl disable --quiet --now edge-fpga.service"
+        steps += [Step("edge-fpga", "", "", (), f"test -e {helper}", (stop,), "the running helper", "stopped")]
+        steps += [_unit("edge-fpga")]
+    if board.fpga is None or not board.fpga.port_widths or not _programs(board):
+        steps.append(_drop_in("edge-fpga", "ports"))
+    if board.hardware is None or board.simulated or board.hardware.coherent:
+        steps.append(_drop_in("edge-agent", "incoherent"))
+    if not _drives(board):
+        steps += [*_module_files(), _udev_rules()]
+    return steps
+
+
 def uninstall_steps(purge: bool) -> list[Step]:
     """Everything that any provisioning may have installed, in the order in which it is undone."""
     packages = Step("packages", "", "", (), f"test -e {HOME}", (f"rm -rf {HOME}",), f"{HOME} with the agent")

@@ -71,3 +71,10 @@ def test_images_that_are_none(files: Files, data: bytes | None, state: str) -> N
 def test_no_way_out_of_the_folder_of_images(files: Files, tmp_path: Path) -> None:
     (tmp_path.parent / "outside.bin").write_bytes(GOOD)
     assert files.ask("../outside.bin") == "firmware request error"
+
+
+def test_an_fpga_that_takes_nothing(files: Files) -> None:
+    (files.root / "vta.bin").write_bytes(GOOD)
+    broken = ModelledManager(files.root, files.root, profile("pynq").fpga, takes_images=lambda: False)
+    files.manager = broken
+    assert files.ask("vta.bin") == "write complete error" and broken.loaded == ""

@@ -30,3 +30,10 @@ def test_flaws_of_one_image() -> None:
     assert everywhere.of_image("abc") == everywhere.of_image("") == everywhere
     assert confined.of_image("abc") == confined
     assert confined.of_image("def") == Quirks(begin_seconds=1.0, flawed="abc")
+
+
+def test_flaws_that_programming_ends() -> None:
+    upset = Quirks(flip=2, hang="end", reset_works=False, upset=True)
+    assert upset.of_image("abc") == upset
+    assert upset.of_image("abc", programmed_since=True) == Quirks(reset_works=False, upset=True)
+    assert Quirks(hang="end").of_image("abc", programmed_since=True) == Quirks(hang="end")

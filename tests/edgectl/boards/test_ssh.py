@@ -180,6 +180,10 @@ def test_refusals_are_told_apart(server: SshServer, home: Path, tmp_path: Path) 
         with pytest.raises(AuthenticationError, match=message) as raised:
             connect(target, "", identity, 10)
         assert raised.value.exit_code == 4
+    (tmp_path / "notes.txt").write_text("no key at all\n")
+    for file in (f"{stranger}.pub", str(tmp_path / "notes.txt")):
+        with pytest.raises(UsageError, match=rf"the identity file {file} holds no private SSH key"):
+            connect(target, "", file, 10)
     with pytest.raises(UsageError, match="nowhere cannot be read"):
         connect(target, "", str(tmp_path / "nowhere"), 10)
     with pytest.raises(UnreachableError, match="no SSH server answers") as unreachable:

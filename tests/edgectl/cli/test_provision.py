@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +97,25 @@ def test_wrong_usage(arguments: list[str], code: int, message: str, capsys: pyte
 def test_nobody_answers(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["provision", f"root@127.0.0.1:{free_port()}", "--type", "sim", "--yes"]) == 3
     assert "no SSH server answers at root@127.0.0.1" in said(capsys)[1]
+
+
+def test_a_server_that_hangs_up_is_told_in_one_line(tmp_path: Path) -> None:
+    """In a process of its own: what libraries log must not get onto the terminal."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        target = f"root@127.0.0.1:{listener.getsockname()[1]}"
+        command = "import sys; from edgectl.cli import main; sys.exit(main())"
+        run = [sys.executable, "-c", command, "provision", target, "--type", "sim"]
+        done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
+        listener.shutdown(socket.SHUT_RDWR)
+    assert done.returncode == 3 and done.stderr.startswith(f"error: what answers at {target} does not speak SSH")
+    assert done.stderr.count("\n") == 1
 
 
 def test_wheels_are_fetched_for_later(

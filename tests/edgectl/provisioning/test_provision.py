@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import io
 import stat
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -280,6 +283,69 @@ def test_two_at_once_take_turns(login: Login, shell: SshShell, wheels: Path, mon
     said(shell, "kill $(cat /run/holder)")
 
 
+@pytest.mark.slow
+def test_two_at_once_that_both_found_a_fresh_board(
+    login: Login, shell: SshShell, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has made a key and found nothing done; both end well, with the key of whoever was first."""
+    both, original = threading.Barrier(2, timeout=60), module._key
+
+    def together(*arguments: Any) -> tuple[str, bool]:
+        made = original(*arguments)
+        both.wait()
+        return made
+
+    monkeypatch.setattr(module, "_key", together)
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(lambda number: provision(login, "desk", "sim", wheels), range(2)))
+    assert [report.name for report in reports] == ["desk", "desk"]
+    key = Path(Inventory().boards()["desk"].key_file).read_text().strip()
+    assert said(shell, "cat /etc/edge-agent/key") == key and answers()
+
+
+@pytest.mark.slow
+def test_a_board_that_was_provisioned_as_the_wrong_kind(login: Login, shell: SshShell, wheels: Path) -> None:
+    """What the other kind had goes, and the next run without --type takes the kind of the last one."""
+    other = [step for step in _steps(shell, wheels, "ultra96") if step.name not in ("packages", "service")]
+    running.install(shell, other, False, print)
+    provision(login, "desk", "sim", wheels)
+    # The key of the attempt before, and its files' names.
+    assert said(shell, "cat /etc/edge-agent/key").startswith("ultra96:")
+    left = "find /etc/systemd/system /etc/udev /etc/modprobe.d /etc/modules-load.d -name '*edge*' -o -name '*.conf'"
+    assert "fpga" not in said(shell, left) and "incoherent" not in said(shell, left)
+    assert "60-edge-agent" not in said(shell, left) and "/edge-agent.conf" not in said(shell, left)
+    assert done(provision(login, kind="pynq-model", wheels=wheels)) == ["board", "service", "inventory"]
+    assert Inventory().boards()["desk"].type == "pynq-model"
+    with Board("desk") as opened:
+        assert opened.profile == "pynq-model"
+    again = provision(login, wheels=wheels)
+    assert not again.changed and again.profile == "pynq-model"
+
+
+def test_key_files_go_with_their_board(tmp_path: Path) -> None:
+    """A board that was renamed keeps its key file: another one of its old name gets its own."""
+    keys = tmp_path / "keys"
+    assert module._free_key_file("desk") == keys / "desk.key"
+    for name in ("desk", "desk-2"):
+        module._keep_key(keys / f"{name}.key", "sim:" + "0" * 32, False)
+    Inventory().add(InventoryBoard("bench", ssh="root@10.0.0.1", key_file=str(keys / "desk.key")))
+    assert module._free_key_file("desk") == keys / "desk-2.key"
+    Inventory().add(InventoryBoard("desk", ssh="root@10.0.0.2", key_file=str(keys / "desk-2.key")))
+    own = tmp_path / "own.key"
+    own.write_text("sim:mine")
+    Inventory().add(InventoryBoard("other", ssh="root@10.0.0.3", key_file=str(own)))
+    for name, left in (("bench", ["desk-2.key"]), ("desk", []), ("other", [])):
+        outcome = module._forget(Inventory().boards()[name], False)
+        assert [path.name for path in keys.iterdir()] == left and ("its key file" in outcome.what) == (name != "other")
+    assert own.exists() and not Inventory().boards()
+
+
+def test_the_folder_of_keys_does_not_depend_on_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGECTL_INVENTORY", "boards.toml")
+    assert module._free_key_file("desk") == tmp_path / "keys" / "desk.key"
+
+
 def test_a_disk_that_fills_up_says_so(login: Login, shell: SshShell, wheels: Path) -> None:
     said(shell, "mount -t tmpfs -o size=256k tmpfs /opt")
     try:
@@ -337,7 +403,8 @@ def cut(name: str, count: int, original: Callable[..., None]) -> Callable[..., N
     """`running._apply` whose step `name` is killed after `count` commands."""
 
     def apply(shell: RemoteShell, step: Step, commands: Sequence[str], staging: str) -> None:
-        original(shell, step, (*commands[:count], "exit 137") if step.name == name else commands, staging)
+        # The first one of an installation is its check.
+        original(shell, step, (*commands[: count + 1], "exit 137") if step.name == name else commands, staging)
 
     return apply
 

@@ -14,7 +14,7 @@ from edge_agent.boards import profile, profile_names
 from edge_agent.fpga.helper import parse_arguments as parse_helper_arguments
 from edgectl.provisioning import steps as module
 from edgectl.provisioning.platform import Platform
-from edgectl.provisioning.steps import OPTIONS_TEXT, Step, install_steps, uninstall_steps
+from edgectl.provisioning.steps import OPTIONS_TEXT, Step, install_steps, leftover_steps, uninstall_steps
 from edgectl.provisioning.wheelhouse import Wheelhouse
 
 ROOT = Path(__file__).parents[3]
@@ -48,6 +48,14 @@ def test_each_kind_of_board_gets_what_it_needs() -> None:
     assert names("pynq-z2") == [*always, *files, "unit edge-fpga", "service"]
     assert names("pynq", dma_module=False) == [*always, files[0], files[3], "unit edge-fpga", "service"]
     assert {"edge-agent: incoherent", "edge-fpga: ports"} <= {*names("ultra96")} and names("zcu104") == names("ultra96")
+
+
+def test_what_only_another_kind_of_board_has_is_a_leftover() -> None:
+    for now in profile_names():
+        leftovers = {step.name for step in leftover_steps(profile(now))}
+        assert not leftovers & {*names(now)}, now
+        for before in profile_names():
+            assert {*names(before)} - {*names(now)} <= leftovers, (before, now)
 
 
 @pytest.mark.parametrize("kind", [name for name in profile_names() if not profile(name).simulated])

@@ -59,7 +59,18 @@ def compile_for_cpu(source: Path, output: Path) -> None:
     unit, library = output.with_suffix(".cpp"), output.with_suffix(".so")
     unit.write_text(_CUDA + text + _GRID + wrappers)
     output.with_name("cuda.h").touch()
-    command = ["g++", "-std=c++17", "-O1", "-w", "-shared", "-fPIC", f"-I{output.parent}", "-o", str(library), str(unit)]
+    command = [
+        "g++",
+        "-std=c++17",
+        "-O1",
+        "-w",
+        "-shared",
+        "-fPIC",
+        f"-I{output.parent}",
+        "-o",
+        str(library),
+        str(unit),
+    ]
     subprocess.run(command, check=True)
     data = library.read_bytes()
     output.write_bytes(b"STANDIN\0" + len(data).to_bytes(8, "little") + data)

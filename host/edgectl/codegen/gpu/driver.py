@@ -21,6 +21,7 @@ class Gpu:
     """The first GPU. `close` frees what was allocated and loaded. Addresses are the GPU's."""
 
     library: ctypes.CDLL
+    context: ctypes.c_void_p
     device: int
     name: str
     capability: tuple[int, int]
@@ -45,10 +46,15 @@ class Gpu:
             for number, attribute in zip(numbers, _CAPABILITY, strict=True):
                 _check(library, "cuDeviceGetAttribute", ctypes.byref(number), attribute, device)
             _check(library, "cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
-            _check(library, "cuCtxSetCurrent", context)
         except IncompatibleError as error:
             raise _absent(str(error)) from error
-        return Gpu(library, device.value, name.value.decode(), (numbers[0].value, numbers[1].value))
+        gpu = Gpu(library, context, device.value, name.value.decode(), (numbers[0].value, numbers[1].value))
+        gpu.enter()
+        return gpu
+
+    def enter(self) -> None:
+        """Make the calling thread one that may use the GPU."""
+        _check(self.library, "cuCtxSetCurrent", self.context)
 
     def allocate(self, nbytes: int) -> int:
         """The address of so many bytes of zeros. Raises IncompatibleError where there is not enough memory."""
@@ -92,6 +98,8 @@ class Gpu:
 
     def close(self) -> None:
         """May be called again."""
+        if self.device >= 0:
+            self.enter()
         while self._modules:
             self.library.cuModuleUnload(self._modules.pop())
         while self._memory:

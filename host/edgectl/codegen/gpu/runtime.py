@@ -49,6 +49,7 @@ class GpuModel:
         """Run the plan once. Raises InputError where the inputs are not the model's (name, shape, dtype)."""
         buffers = self._plan.buffers
         check_inputs(self._plan, inputs)
+        self._gpu.enter()
         begin = time.perf_counter()
         for name, index in self._plan.inputs.items():
             self._gpu.write(self._addresses[index], inputs[name])

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, NO_BINARY = 209, NOT_FOUND = 500 };
+enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, NO_BINARY = 209, NO_CONTEXT = 201, NOT_FOUND = 500 };
 
 typedef void (*Grid)(unsigned blocks, unsigned threads, void **parameters);
 
@@ -32,9 +32,13 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
 
 int cuDevicePrimaryCtxRetain(void **context, int device) { *context = &live; live++; return device ? INVALID : OK; }
 int cuDevicePrimaryCtxRelease_v2(int device) { live--; return device ? INVALID : OK; }
-int cuCtxSetCurrent(void *context) { return context == &live ? OK : INVALID; }
+
+static __thread void *current;
+
+int cuCtxSetCurrent(void *context) { current = context; return context == &live ? OK : INVALID; }
 
 int cuMemAlloc_v2(uint64_t *address, size_t size) {
+    if (!current) return NO_CONTEXT;
     if (!size) return INVALID;
     if (size > (size_t)1 << 31) return OUT_OF_MEMORY;
     *address = (uint64_t)aligned_alloc(256, (size + 255) / 256 * 256);
@@ -45,13 +49,14 @@ int cuMemAlloc_v2(uint64_t *address, size_t size) {
 /* What kernels do not write must show. */
 int cuMemsetD8_v2(uint64_t address, unsigned char value, size_t size) {
     (void)value;
+    if (!current) return NO_CONTEXT;
     memset((void *)address, 0xA5, size);
     return OK;
 }
 
-int cuMemFree_v2(uint64_t address) { free((void *)address); live--; return OK; }
-int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t size) { memcpy((void *)to, from, size); return OK; }
-int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t size) { memcpy(to, (void *)from, size); return OK; }
+int cuMemFree_v2(uint64_t address) { if (!current) return NO_CONTEXT; free((void *)address); live--; return OK; }
+int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t size) { if (!current) return NO_CONTEXT; memcpy((void *)to, from, size); return OK; }
+int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t size) { if (!current) return NO_CONTEXT; memcpy(to, (void *)from, size); return OK; }
 
 /* The image begins with the library's size, as an image of the driver's says its own. */
 int cuModuleLoadData(void **module, const void *image) {
@@ -69,7 +74,7 @@ int cuModuleLoadData(void **module, const void *image) {
     return OK;
 }
 
-int cuModuleUnload(void *module) { live--; return dlclose(module) ? INVALID : OK; }
+int cuModuleUnload(void *module) { if (!current) return NO_CONTEXT; live--; return dlclose(module) ? INVALID : OK; }
 
 int cuModuleGetFunction(void **function, void *module, const char *name) {
     char grid[512];
@@ -80,6 +85,7 @@ int cuModuleGetFunction(void **function, void *module, const char *name) {
 
 int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared, void *stream, void **parameters, void **extra) {
+    if (!current) return NO_CONTEXT;
     if (!gx || gx > 0x7fffffff || !bx || bx > 1024 || gy != 1 || gz != 1 || by != 1 || bz != 1) return INVALID;
     if (shared || stream || extra) return INVALID;
     ((Grid)function)(gx, bx, parameters);

@@ -21,7 +21,6 @@ from edgectl.codegen.gpu import driver
 
 KERNEL = re.compile(r'extern "C" __global__ void __launch_bounds__\((\d+)\) (\w+)\([^;{]*\) \{')
 _CUDA = """
-#include <cmath>
 #include <cstddef>
 #include <utility>
 struct Dimension { unsigned x; };
@@ -30,8 +29,6 @@ static Dimension blockIdx, threadIdx;
 #define __launch_bounds__(threads)
 template <class T> static T max(T a, T b) { return a > b ? a : b; }
 template <class T> static T min(T a, T b) { return a < b ? a : b; }
-static int __float_as_int(float value) { return __builtin_bit_cast(int, value); }
-static float __int_as_float(int value) { return __builtin_bit_cast(float, value); }
 """
 _GRID = """
 template <class... A, std::size_t... I>

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import edgectl
 from edge_agent.bundle import read_bundle
 from edge_agent.errors import InputError
 from edgectl.build_cache import BuildCache
@@ -19,15 +19,21 @@ from edgectl.codegen.gpu import compiler, driver
 from edgectl.codegen.gpu.driver import Gpu
 from edgectl.codegen.gpu.runtime import CODE_MEMBER
 from edgectl.errors import IncompatibleError
+from edgectl.graph import Model, Node
 from edgectl.local import LocalModel, build_local, check_target
+from edgectl.operators.activation import Tanh
+from edgectl.operators.base import TensorType
 from tests.edgectl.codegen.gpu.support import gpu, stand_in  # noqa: F401
 
 DEMO = "resnet20_cifar10"
 
 
+SMALL = Model("small", {"data": TensorType((2, 3, 5, 7))}, (Node("y", Tanh(), ("data",)),), {}, ("y",))
+
+
 @pytest.fixture
 def bundle(gpu: ctypes.CDLL) -> bytes:  # noqa: F811
-    return build_local(edgectl.load(DEMO)[0], target="cuda")
+    return build_local(SMALL, target="cuda")
 
 
 def never(*arguments: object) -> None:
@@ -76,7 +82,19 @@ def test_bundles_that_do_not_fit(gpu: ctypes.CDLL, bundle: bytes) -> None:  # no
     with pytest.raises(IncompatibleError, match=f"the bundle lacks '{CODE_MEMBER}'"):
         LocalModel.open(write_bundle(manifest, members))
     with LocalModel.open(bundle) as local, pytest.raises(InputError, match="float32"):
-        local.run({"data": np.zeros((1, 3, 32, 32), np.float64)})
+        local.run({"data": np.zeros((2, 3, 5, 7), np.float64)})
+    assert gpu.stand_in_live() == 0
+
+
+def test_another_thread_may_run_and_close(gpu: ctypes.CDLL, bundle: bytes) -> None:  # noqa: F811
+    """The driver knows a context by thread."""
+    local, inputs = LocalModel.open(bundle), {"data": np.ones((2, 3, 5, 7), np.float32)}
+    here = local.run(inputs)
+    with ThreadPoolExecutor(1) as pool:
+        there = pool.submit(local.run, inputs).result()
+        pool.submit(local.close).result()
+    for name, array in here.items():
+        np.testing.assert_array_equal(there[name], array)
     assert gpu.stand_in_live() == 0
 
 
@@ -101,7 +119,7 @@ def test_the_command_line(gpu: ctypes.CDLL, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_the_cache_keeps_targets_apart(gpu: ctypes.CDLL, tmp_path: Path) -> None:  # noqa: F811
-    cache, model = BuildCache(tmp_path), edgectl.load(DEMO)[0]
-    forms = {target: build_local(model, cache=cache, target=target) for target in ("llvm", "cuda")}
-    assert forms == {target: build_local(model, cache=cache, target=target) for target in ("llvm", "cuda")}
+    cache = BuildCache(tmp_path)
+    forms = {target: build_local(SMALL, cache=cache, target=target) for target in ("llvm", "cuda")}
+    assert forms == {target: build_local(SMALL, cache=cache, target=target) for target in ("llvm", "cuda")}
     assert len(set(forms.values())) == 2

@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import email
 import os
-import shutil
-import subprocess
-import sys
 import zipfile
 from email.message import Message
 from pathlib import Path
 
 import pytest
+from scripts.project_wheel import PACKAGES, build_wheel
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = {"edgectl": "host", "edge_agent": "device_agent", "edge_bitstreams": "bitstreams"}
-BUILD = "import sys, setuptools.build_meta as backend; print(backend.build_wheel(sys.argv[1]))"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel of this source tree, built from a copy so that the tree stays clean."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for folder in PACKAGES.values():
-        shutil.copytree(ROOT / folder, source / folder, ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
-        shutil.copy(ROOT / name, source)
-    built = subprocess.run(
-        [sys.executable, "-c", BUILD, str(target)], cwd=source, capture_output=True, text=True, check=False
-    )
-    assert built.returncode == 0, built.stderr
-    return zipfile.ZipFile(target / built.stdout.split()[-1])
+    return zipfile.ZipFile(build_wheel(tmp_path_factory.mktemp("wheel")))
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,9 @@ _FOLDER = "profiles"
 SIMULATED = frozenset({"sim", "zynq_model"})
 """Accelerators that exist on any machine: boards with one are started when they are needed."""
 
+ANY_CPU = "host"
+"""The `cpu` of a profile whose boards run on any machine: kernels are for the machine that the agent runs on."""
+
 
 @dataclass(frozen=True)
 class Hardware:

@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -27,6 +27,7 @@ from edge_agent.errors import (
     IncompatibleError,
 )
 from edge_agent.metrics import Metrics
+from edge_agent.runtime.memory import return_freed_memory
 from edge_agent.store import Store
 from edge_agent.worker import Worker
 
@@ -57,7 +58,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded model: its bundle, what the runtime made of it, and its interface."""
+    """A loaded model: its bundle without the members, what the runtime made of them, and its interface."""
 
     bundle: Bundle
     loaded: LoadedModel
@@ -221,7 +222,7 @@ class Service:
             return self._observed(lambda: self._runtime.load(bundle))
 
         loaded = self._worker.call(load)
-        return Model(bundle, loaded, specs(plan.inputs), specs(plan.outputs))
+        return Model(replace(bundle, members={}), loaded, specs(plan.inputs), specs(plan.outputs))
 
     def _unload(self, model: Model) -> None:
         self._worker.call(lambda waited: model.loaded.close(), always=True)
@@ -277,6 +278,8 @@ class Service:
         )
         if retired is not None:
             self._unload(retired)
+            del retired
+        return_freed_memory()
         return Activation(model.as_dict(), loaded - start, tested - loaded)
 
     def infer(self, inputs: Mapping[str, np.ndarray], seconds: float | None = None) -> Inference:

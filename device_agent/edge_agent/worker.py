@@ -71,6 +71,7 @@ class Worker:
                 job.future.set_result(job.call(time.monotonic() - job.queued_at))
             except BaseException as error:  # whatever a job raises belongs to its caller
                 job.future.set_exception(error)
+            del job  # what it holds, such as a retired model, would else stay until the next one comes
 
     def close(self, seconds: float = 5.0) -> None:
         """Let what waits finish, then end the thread; no new job is taken."""

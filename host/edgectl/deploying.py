@@ -6,7 +6,7 @@ import os
 from contextlib import ExitStack
 from dataclasses import replace
 
-from edge_agent.boards import profile
+from edge_agent.boards import BoardProfile, profile
 from edgectl.accuracy import check_fit
 from edgectl.accuracy_gate import check_options, require
 from edgectl.boards.board import Board, Built, model_inputs, open_bundle
@@ -59,7 +59,7 @@ def deploy(
         else:
             with stages.stage("connect"):
                 opened = stack.enter_context(Board(board))
-            bundle, prepared = _bundle(source, opened.profile, image, stages, cache, data, min_agreement)
+            bundle, prepared = _bundle(source, opened.target, image, stages, cache, data, min_agreement)
         stack.enter_context(opened.leased("deploy", wait, stages.remark))
         with stages.stage("upload"):
             digest = opened.upload(bundle, stages.progress)
@@ -73,7 +73,7 @@ def deploy(
 
 def _bundle(
     source: Source | str,
-    board: str,
+    board: str | BoardProfile,
     image: str | os.PathLike[str] | None,
     stages: Stages,
     cache: BuildCache | None,
@@ -101,21 +101,22 @@ def _bundle(
 
 def compile_source(
     source: Source,
-    board: str,
+    board: str | BoardProfile,
     stages: Stages,
     cache: BuildCache | None = None,
     data: Data | None = None,
     min_agreement: float | None = None,
 ) -> tuple[Build, Prepared]:
-    """Import and build `source` for the kind of board called `board`, and what to know of both. See `build` for `data`
+    """Import and build `source` for a kind of board, and what to know of both. See `build` for `data`
     and `min_agreement`."""
     check_options(min_agreement, data is not None)
     with stages.stage("import"):
-        prepared = prepare(source, simulated=profile(board).simulated)
+        kind = profile(board) if isinstance(board, str) else board
+        prepared = prepare(source, simulated=kind.simulated)
         calibration = prepared.calibration(source.calibration)
         dataset = None if data is None else read_data(data, prepared.model)
         if dataset is not None:
             check_fit(dataset, prepared.model, prepared.model.types()[prepared.model.outputs[0]].shape)
     options = (source.offload, dataset, min_agreement, source.pixels)
-    built = build(prepared.model, board, calibration, prepared.origin, stages, cache, *options)
+    built = build(prepared.model, kind, calibration, prepared.origin, stages, cache, *options)
     return built, replace(prepared, notices=(*prepared.notices, *built.notices))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edge_agent.boards import BoardProfile, Fpga
+from edge_agent.boards import ANY_CPU, BoardProfile, Fpga
 from edge_agent.errors import AgentError
 from edge_agent.fpga.bitstream import check_part
 from edge_agent.fpga.programmer import fpga_of
@@ -57,6 +57,7 @@ def board_checks(status: Mapping[str, Any], board: BoardProfile, name: str) -> l
     # Imports TVM, which a bundle from the cache does without.
     from edgectl.codegen.cpu.target import cpu_target
 
+    machine = str(status["cpu"]["machine"])
     image = status.get("image") or {}
     again = "give the agent on the board its right --board"
     checks = [
@@ -68,7 +69,9 @@ def board_checks(status: Mapping[str, Any], board: BoardProfile, name: str) -> l
             f"install the same version of edgectl on the board ({name}) and here",
         ),
         _equal("board", "configuration", str(status.get("config", "")), board.config, again),
-        _equal("board", "processor", str(status["cpu"]["machine"]), cpu_target(board.cpu).machine, again),
+        _equal(
+            "board", "processor", machine, machine if board.cpu == ANY_CPU else cpu_target(board.cpu).machine, again
+        ),
     ]
     python = str(image.get("python", ""))
     recent = tuple(int(part) if part.isdecimal() else 0 for part in python.split(".")[:2]) >= MINIMUM_PYTHON

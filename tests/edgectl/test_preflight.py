@@ -53,6 +53,10 @@ def test_everything_fits() -> None:
     require(checks)
 
 
+def test_a_board_that_runs_anywhere_may_have_any_processor() -> None:
+    assert failures(board_checks(status(), replace(PYNQ, cpu="host"), ADDRESS)) == []
+
+
 IMAGE = status()["image"]
 
 

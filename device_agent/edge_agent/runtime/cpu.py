@@ -12,6 +12,9 @@ from edge_agent.runtime.elf import HEADER_BYTES, machine_of
 THREADS_VARIABLE = "EDGE_KERNEL_THREADS"
 """Environment variable with the number of threads that kernels compute on."""
 
+_CPUINFO = Path("/proc/cpuinfo")
+_ARM = ("armv7l", "aarch64")
+
 
 def this_machine() -> str:
     """The machine's name; the interpreter's own file tells, for a 64-bit system may run 32-bit programs."""
@@ -22,13 +25,17 @@ def this_machine() -> str:
         return platform.machine()
 
 
-def processor_flags() -> frozenset[str]:
-    """Instruction sets as Linux lists them in /proc/cpuinfo ("flags" on x86, "Features" on ARM); empty if unknown."""
+def processor_flags(listing: Path = _CPUINFO) -> frozenset[str]:
+    """Instruction sets as Linux lists them ("flags" on x86, "Features" on ARM); empty if unknown.
+
+    Under user emulation the listing may be another machine's, and names none of this one's.
+    """
+    title = "features" if this_machine() in _ARM else "flags"
     try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        lines = listing.read_text(errors="replace").splitlines()
     except OSError:
         return frozenset()
-    listed = [line.partition(":")[2] for line in lines if line.lower().startswith(("flags", "features"))]
+    listed = [line.partition(":")[2] for line in lines if line.lower().startswith(title)]
     return frozenset(flag for flags in listed for flag in flags.split())
 
 

@@ -6,6 +6,7 @@ Formulas: System V ABI (gABI), chapters "Object Files" and "Dynamic Linking".
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edge_agent.errors import IncompatibleError
@@ -17,6 +18,7 @@ HEADER_BYTES = 20
 """How much of a file `machine_of` looks at."""
 
 _DYNAMIC, _DYNAMIC_SYMBOLS = 6, 11  # section types
+_LOAD = 1  # segment type
 _NEEDED = 1  # dynamic tag
 _GLOBAL, _WEAK = 1, 2  # symbol bindings
 
@@ -42,6 +44,32 @@ def machine_of(data: bytes) -> str:
         raise IncompatibleError(f"not a little-endian ELF file: it begins with {data[:6]!r}")
     (machine,) = struct.unpack_from("<H", data, 18)
     return MACHINES.get(machine, f"ELF machine {machine}")
+
+
+def require_whole(data: bytes) -> None:
+    """Raise IncompatibleError where `data` is no little-endian ELF file, or ends before what a loader would map of it:
+    a process that touches such a page is killed, instead of told."""
+    machine_of(data)
+    try:
+        end = max((begin + size for begin, size in _loaded(data)), default=0)
+    except (struct.error, IndexError, OverflowError) as error:
+        raise IncompatibleError(f"the ELF library is damaged: {error}") from error
+    if not 0 < end <= len(data):
+        raise IncompatibleError(f"the ELF library is damaged: it has {len(data)} bytes, its segments reach to {end}")
+
+
+def _loaded(data: bytes) -> Iterator[tuple[int, int]]:
+    """(file offset, bytes) of each segment that is loaded."""
+    if data[4] == 1:
+        (start,), (size, count) = struct.unpack_from("<I", data, 28), struct.unpack_from("<HH", data, 42)
+        layout, offset, length = "<5I", 1, 4
+    else:
+        (start,), (size, count) = struct.unpack_from("<Q", data, 32), struct.unpack_from("<HH", data, 54)
+        layout, offset, length = "<IIQQQQ", 2, 5
+    for index in range(count):
+        header = struct.unpack_from(layout, data, start + index * size)
+        if header[0] == _LOAD:
+            yield header[offset], header[length]
 
 
 def read_elf(data: bytes) -> ElfLibrary:

@@ -18,7 +18,7 @@ import numpy as np
 
 from edge_agent.errors import AgentError, IncompatibleError
 from edge_agent.runtime.cpu import kernel_threads, this_machine
-from edge_agent.runtime.elf import machine_of
+from edge_agent.runtime.elf import machine_of, require_whole
 
 _TENSOR_TYPE_INDEX = 7  # kTVMFFIDLTensorPtr
 _CPU_DEVICE = 1  # kDLCPU
@@ -59,8 +59,8 @@ class KernelLibrary:
         Kernels that are worth it compute on `threads` threads (default: `kernel_threads`); the attribute `threads` is
         how many it came to, 1 where the library was linked without them.
 
-        Raises IncompatibleError where it is not for `machine` (default: this one) or no kernel library, before any of
-        its code runs; AgentError where it cannot be loaded.
+        Raises IncompatibleError where it is truncated, not for `machine` (default: this one) or no kernel library,
+        before any of its code runs; AgentError where it cannot be loaded.
         """
         built_for, here = machine_of(data), machine or this_machine()
         if built_for != here:
@@ -68,6 +68,7 @@ class KernelLibrary:
                 f"the kernel library is for {built_for}, this board is {here}; "
                 "compile again for this board with `edgectl compile MODEL --board NAME`"
             )
+        require_whole(data)
         self._library: ctypes.CDLL | None = _load(data, directory)
         try:
             self._last_error = self._library.edge_kernels_last_error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from collections.abc import Mapping
 
 import numpy as np
@@ -44,6 +46,13 @@ def allocate_buffers(plan: Plan, members: Mapping[str, bytes]) -> list[np.ndarra
         _view(buffer, constants[buffer.constant] if buffer.constant else storages[buffer.storage])
         for buffer in plan.buffers
     ]
+
+
+def return_freed_memory() -> None:
+    """Give the system what was freed: glibc keeps the room of large arrays for the next ones, and a board that has
+    loaded one model beside another then seems to need both from there on."""
+    with contextlib.suppress(OSError, AttributeError):  # libraries other than glibc have no such function
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _view(buffer: Buffer, memory: np.ndarray) -> np.ndarray:

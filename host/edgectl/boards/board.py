@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
 
+from edge_agent.boards import ANY_CPU, BoardProfile, profile
 from edge_agent.bundle import read_bundle
 from edge_agent.devices.base import AcceleratorInfo
 from edge_agent.errors import AgentError
 from edge_agent.errors import IncompatibleError as AgentIncompatibleError
 from edge_agent.runtime.compatibility import Processor, check_manifest
+from edge_agent.runtime.cpu import processor_flags, this_machine
 from edgectl.boards import leasing
 from edgectl.boards.choosing import Choice, SimulatedChoice, choose
 from edgectl.boards.client import Address, BenchReply, InferenceReply, Progress
@@ -116,6 +118,19 @@ class Board:
     def profile(self) -> str:
         """The name of the board's profile, which models are compiled for."""
         return str(self.status_at_connect["board"])
+
+    @property
+    def target(self) -> BoardProfile:
+        """What models are compiled for: the profile, and where that leaves the CPU open, with the one that the
+        agent's machine has. Raises CompileError where no kernels can be made for that."""
+        kind, cpu = profile(self.profile), self.status_at_connect["cpu"]
+        machine, flags = str(cpu["machine"]), frozenset(cpu["flags"])
+        if kind.cpu != ANY_CPU or (machine, flags) == (this_machine(), processor_flags()):
+            return kind
+        # Imports TVM, which a bundle from the cache does without.
+        from edgectl.codegen.cpu.target import target_for
+
+        return replace(kind, cpu=target_for(machine, flags).name)
 
     @property
     def simulated(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -239,6 +240,16 @@ def test_damaged_members_are_refused(runtime: Runtime) -> None:
         runtime.load(make_bundle(members={"kernels.so": b"garbage"}))
     with pytest.raises(IncompatibleError, match="bytes 0 to 4 of 0"):
         runtime.load(make_bundle(members={"constants.bin": b""}))
+
+
+def test_a_loaded_model_keeps_no_second_copy_of_its_members(runtime: Runtime) -> None:
+    bundle = make_bundle()
+    whole = weakref.ref(bundle)
+    loaded = runtime.load(bundle)
+    del bundle
+    assert whole() is None
+    loaded.self_test()
+    loaded.close()
 
 
 def test_a_kernel_that_refuses_its_arguments_says_why(runtime: Runtime) -> None:

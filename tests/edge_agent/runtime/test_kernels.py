@@ -36,9 +36,20 @@ def test_other_files_are_refused(data: bytes) -> None:
         KernelLibrary(data)
 
 
-def test_truncated_library_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", [0.01, 0.1, 0.3, 0.5])
+def test_truncated_library_is_refused_before_it_is_loaded(part: float, tmp_path: Path) -> None:
+    """The loader would map what is not there, and the process would be killed where it reads that."""
+    library = relu_library()
+    with pytest.raises(IncompatibleError, match="the ELF library is damaged"):
+        KernelLibrary(library[: int(len(library) * part)], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_library_that_the_loader_refuses_leaves_no_file(tmp_path: Path) -> None:
+    relocatable = bytearray(relu_library())
+    relocatable[16:18] = (1).to_bytes(2, "little")  # e_type: an object file
     with pytest.raises(AgentError, match=f"cannot load the kernel library from {tmp_path}"):
-        KernelLibrary(relu_library()[:500], tmp_path)
+        KernelLibrary(bytes(relocatable), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edge_agent.boards import profile
 from edge_agent.bundle import read_bundle
 from edgectl.boards.board import Board, best_classes, model_inputs, open_bundle, preprocessing_of
 from edgectl.building import Build
@@ -145,6 +147,19 @@ def test_a_board_by_its_address(demo_board: SimulatedBoard, demo_build: Build) -
         assert board.metrics_url == running.metrics_url
     with pytest.raises(IncompatibleError, match="key"):
         Board(str(running.address), key="sim:wrong")
+
+
+def test_kernels_are_for_the_machine_that_the_agent_runs_on(
+    demo_board: SimulatedBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the profile leaves the CPU open: a simulated board on another machine."""
+    with Board() as board:
+        assert board.target == profile("sim")
+        arm = {"cpu": {"machine": "armv7l", "flags": ["neon", "vfpv3"]}}
+        monkeypatch.setattr(board, "status_at_connect", {**board.status_at_connect, **arm})
+        assert board.target == replace(profile("sim"), cpu="armv7")
+        monkeypatch.setattr(board, "status_at_connect", {**board.status_at_connect, **arm, "board": "ultra96"})
+        assert board.target == profile("ultra96")
 
 
 def test_a_bundle_for_another_kind_of_board_is_refused_before_anything_is_sent(

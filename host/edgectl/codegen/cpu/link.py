@@ -1,4 +1,7 @@
-"""From TVM's object code to a shared library, without a system compiler: ziglang's LLD and a small runtime shim."""
+"""From TVM's object code to a shared library: ziglang's LLD, which needs no system compiler, and a small runtime shim.
+
+Where ziglang is not installed, the system's (cross) gcc for the target does the same.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -43,6 +47,7 @@ _SHIM_FLAGS = (
     "-fno-stack-protector",
     "-fvisibility=hidden",
 )
+_LINK_FLAGS = ("-shared", "--gc-sections", "--strip-debug", "-z", "noexecstack", "-z", "relro")
 _TIMEOUT_SECONDS = 300
 
 
@@ -54,19 +59,15 @@ def link_library(objects: list[bytes], target: CpuTarget) -> bytes:
             paths.append(Path(folder, f"{index}.o"))
             paths[-1].write_bytes(data)
         output = Path(folder, "kernels.so")
-        _zig(
-            "ld.lld",
-            "-shared",
-            "--gc-sections",
-            "--strip-debug",
-            "-z",
-            "noexecstack",
-            "-z",
-            "relro",
-            "-o",
-            str(output),
-            *map(str, paths),
-        )
+        gcc = _gcc(target)
+        if gcc is None:
+            _zig("ld.lld", *_LINK_FLAGS, "-o", str(output), *map(str, paths))
+        else:
+            # LLVM does not note in its ARM objects that floats are passed in registers: GNU ld then doubts it, and
+            # believes the first object. A library without that note is one that boards do not load.
+            flags = (*_LINK_FLAGS, "--no-warn-mismatch")
+            options = [option for flag in flags for option in ("-Xlinker", flag)]
+            _run([gcc, "-shared", "-nostdlib", *options, "-o", str(output), *map(str, reversed(paths))])
         library = output.read_bytes()
     _check(library, target)
     return library
@@ -88,14 +89,19 @@ def _check(library: bytes, target: CpuTarget) -> None:
 def _shim_object(target: CpuTarget) -> bytes:
     """The shim compiled for `target`, kept in the cache under the digest of all that determines it."""
     source = SHIM.read_bytes() + _THREADS.read_bytes()
-    determinants = repr((source, _SHIM_FLAGS, target.zig, importlib.metadata.version("ziglang")))
+    gcc = _gcc(target)
+    compiler = importlib.metadata.version("ziglang") if gcc is None else _run([gcc, "-v"])
+    determinants = repr((source, _SHIM_FLAGS, target.zig, compiler))
     digest = hashlib.sha256(determinants.encode()).hexdigest()[:16]
     cached = cache_folder() / f"shim-{target.name}-{digest}.o"
     if cached.exists():
         return cached.read_bytes()
     with tempfile.TemporaryDirectory(prefix="edgectl-shim-") as folder:
         output = Path(folder, "shim.o")
-        _zig("cc", *_SHIM_FLAGS, "-target", target.zig, "-o", str(output), str(SHIM))
+        if gcc is None:
+            _zig("cc", *_SHIM_FLAGS, "-target", target.zig, "-o", str(output), str(SHIM))
+        else:
+            _run([gcc, *_SHIM_FLAGS, "-o", str(output), str(SHIM)])
         data = output.read_bytes()
     with contextlib.suppress(EdgectlError), atomic_file(cached) as file:
         file.write(data)
@@ -127,13 +133,35 @@ def cache_folder() -> Path:
     raise CompileError(f"cannot write to {tried}; set EDGECTL_CACHE to a folder of yours")
 
 
+def _gcc(target: CpuTarget) -> str | None:
+    """The system's gcc for `target`, where ziglang is not installed. Raises CompileError where neither is."""
+    if importlib.util.find_spec("ziglang") is not None:
+        return None
+    name = f"{target.zig}-gcc"
+    found = shutil.which(name)
+    if found is None:
+        raise CompileError(
+            f'linking needs ziglang or {name}; install it with `pip install "edgectl[host]"`, or the system package '
+            f"gcc-{target.zig.replace('_', '-')}"
+        )
+    return found
+
+
 def _zig(*arguments: str) -> None:
     cache = str(cache_folder() / "zig")
-    environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
     found = importlib.util.find_spec("ziglang")
     if found is None or found.origin is None:
         raise CompileError('linking needs ziglang; install it with `pip install "edgectl[host]"`')
-    command = [str(Path(found.origin).with_name("zig")), *arguments]
+    _run(
+        [str(Path(found.origin).with_name("zig")), *arguments],
+        {**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache},
+        f"ziglang {arguments[0]}",
+    )
+
+
+def _run(command: list[str], environment: dict[str, str] | None = None, name: str = "") -> str:
+    """What a tool says, on both streams. Raises CompileError."""
+    name = name or Path(command[0]).name
     try:
         result = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
@@ -142,4 +170,5 @@ def _zig(*arguments: str) -> None:
         raise CompileError(f"the linker did not run: {error}; reinstall it with `pip install ziglang`") from error
     if result.returncode != 0:
         detail = (result.stderr or result.stdout).strip()[-2000:]
-        raise CompileError(f"`ziglang {arguments[0]}` failed with exit code {result.returncode}: {detail}")
+        raise CompileError(f"`{name}` failed with exit code {result.returncode}: {detail}")
+    return result.stdout + result.stderr

@@ -64,7 +64,7 @@ TARGETS = {
 }
 """Every target by name; "host" is resolved by `cpu_target`."""
 
-_HOST_CANDIDATES = {"x86_64": ("x86_64_v4", "x86_64_v3", "x86_64"), "aarch64": ("aarch64",), "armv7l": ("armv7",)}
+_BEST_FIRST = {"x86_64": ("x86_64_v4", "x86_64_v3", "x86_64"), "aarch64": ("aarch64",), "armv7l": ("armv7",)}
 
 
 def cpu_target(name: str) -> CpuTarget:
@@ -73,8 +73,16 @@ def cpu_target(name: str) -> CpuTarget:
         if name not in TARGETS:
             raise CompileError(f"unknown CPU target '{name}'; known are host, {', '.join(TARGETS)}")
         return TARGETS[name]
-    machine, present = this_machine(), processor_flags()
-    for candidate in _HOST_CANDIDATES.get(machine, ()):
-        if present.issuperset(TARGETS[candidate].flags):
-            return TARGETS[candidate]
-    raise CompileError(f"no CPU target fits this machine ({machine}); name one of {', '.join(TARGETS)}")
+    return target_for(this_machine(), processor_flags())
+
+
+def target_for(machine: str, flags: frozenset[str]) -> CpuTarget:
+    """The fastest target that runs on a processor, given as agents describe theirs: the machine's name and its
+    instruction sets, none where they are not known. Raises CompileError where none does."""
+    candidates = [TARGETS[name] for name in _BEST_FIRST.get(machine, ())]
+    fitting = [target for target in candidates if flags.issuperset(target.flags)]
+    if not flags:
+        fitting = candidates[-1:]
+    if not fitting:
+        raise CompileError(f"no CPU target fits this machine ({machine}); name one of {', '.join(TARGETS)}")
+    return fitting[0]

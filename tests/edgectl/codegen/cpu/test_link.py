@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edge_agent.runtime.cpu import this_machine
 from edge_agent.runtime.elf import read_elf
+from edge_agent.runtime.kernels import KernelLibrary
 from edgectl.codegen.cpu import TARGETS, CpuTarget, compile_segments, link
 from edgectl.codegen.cpu.link import ALLOWED_UNDEFINED, link_library
 from edgectl.errors import CompileError
@@ -86,6 +90,36 @@ def test_foreign_symbols_are_refused(tmp_path: Path) -> None:
         link_library([output.read_bytes()], TARGETS["x86_64"])
     with pytest.raises(CompileError, match=r"ld\.lld"):
         link_library([output.read_bytes()], TARGETS["armv7"])
+
+
+@pytest.fixture
+def no_ziglang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(link.importlib.util, "find_spec", lambda name: None if name == "ziglang" else find(name))
+    monkeypatch.setenv("EDGECTL_CACHE", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["x86_64", "armv7", "aarch64"])
+def test_a_system_gcc_links_where_ziglang_is_missing(name: str, no_ziglang: None) -> None:
+    target = TARGETS[name]
+    if shutil.which(f"{target.zig}-gcc") is None:
+        pytest.skip(f"{target.zig}-gcc is not installed (Debian: gcc-{target.zig})")
+    code = compile_segments([residual_network()], target)
+    elf = read_elf(code.library)
+    assert (elf.machine_name, elf.needed) == (target.machine, ()) and elf.undefined <= ALLOWED_UNDEFINED
+    assert {f"__tvm_ffi_{step.kernel}" for step in code.fragments[0].steps} <= elf.defined
+    if name == "armv7":  # else glibc finds no such file: e_flags must have ABI_FLOAT_HARD, not ABI_FLOAT_SOFT
+        assert int.from_bytes(code.library[36:40], "little") & 0x600 == 0x400
+    if target.machine == this_machine():
+        library = KernelLibrary(code.library, threads=2)
+        assert library.threads == 2
+        library.close()
+
+
+def test_neither_ziglang_nor_gcc(no_ziglang: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(CompileError, match=r"ziglang or arm-linux-gnueabihf-gcc; install it with `pip install"):
+        link_library([], TARGETS["armv7"])
 
 
 def test_missing_linker_names_the_repair(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgectl.codegen.cpu import TARGETS, cpu_target, target
+from edgectl.codegen.cpu.target import target_for
 from edgectl.errors import CompileError
 
 
@@ -29,6 +30,7 @@ def test_named_targets() -> None:
         ("x86_64", TARGETS["x86_64_v4"].flags, "x86_64_v4"),
         ("aarch64", ("asimd",), "aarch64"),
         ("armv7l", ("neon", "vfpv3"), "armv7"),
+        ("armv7l", (), "armv7"),
     ],
 )
 def test_host_is_the_best_level_this_machine_has(
@@ -37,6 +39,11 @@ def test_host_is_the_best_level_this_machine_has(
     monkeypatch.setattr(target, "this_machine", lambda: machine)
     monkeypatch.setattr(target, "processor_flags", lambda: frozenset(flags))
     assert cpu_target("host").name == expected
+
+
+def test_a_processor_without_what_kernels_need_has_no_target() -> None:
+    with pytest.raises(CompileError, match="armv7l"):
+        target_for("armv7l", frozenset({"vfpv3d16"}))
 
 
 def test_host_without_a_target_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

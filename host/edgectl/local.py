@@ -124,6 +124,8 @@ def build_local(
 ) -> bytes:
     """The bundle that `compile_local` loads."""
     stages = stages or Stages()
+    if target not in (LLVM, CUDA):
+        check_target(target)
     capability = gpu_capability() if target == CUDA else (0, 0)
     images = None if calibration is None else read_calibration(calibration, model)
     key = ""
@@ -169,12 +171,12 @@ def build_source(
         if softmax:
             model = with_softmax(model)
     calibration = source.calibration or None
-    return build_local(model, int8, calibration, prepared.origin, stages, cache, target or LLVM), prepared
+    return build_local(model, int8, calibration, prepared.origin, stages, cache, target), prepared
 
 
 def check_target(name: str) -> None:
     """Raise UsageError where `name` is no target of this machine, IncompatibleError where it cannot be one here."""
-    if name in ("", LLVM):
+    if name == LLVM:
         return
     if name in profile_names():
         raise UsageError(

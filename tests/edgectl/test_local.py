@@ -170,6 +170,8 @@ def test_what_is_for_a_host_is_for_no_board(demo: Model, session_board: Simulate
 def test_what_is_no_target(name: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         check_target(name)
+    with pytest.raises(UsageError, match=words):
+        compile_local(two_inputs(), target=name)
 
 
 @pytest.mark.slow

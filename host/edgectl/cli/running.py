@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.bundle import read_bundle
-from edgectl.boards.board import PIXELS, Board, best_classes
+from edgectl.boards.board import LLVM, PIXELS, Board, best_classes
 from edgectl.cli.options import cache_unless, source_or_bundle
 from edgectl.cli.report import show_top
 from edgectl.cli.terminal import banner, milliseconds, notices, output, print_json, stages, waiting
@@ -57,7 +57,8 @@ def run_live(image: str, board: str, wait: float | None, top: int, as_json: bool
 def run_local(model: str, given: Sequence[str], options: Mapping[str, Any], top: int, as_json: bool) -> None:
     """Compile `model` for this machine (or take a bundle), and run it on the inputs `given` as `--input` takes them.
     `options` are the verb's other ones, by name."""
-    check_target(options["target"])
+    target = options["target"] or LLVM
+    check_target(target)
     keep = Path(options["output"]) if options["output"] else None
     if keep is not None and keep.suffix not in (".npy", ".npz"):
         raise UsageError(f"--output {keep}: results are kept as .npy (the first) or .npz (all); name one so")
@@ -72,7 +73,7 @@ def run_local(model: str, given: Sequence[str], options: Mapping[str, Any], top:
             bundle: bytes | str = source
         else:
             edits = {"softmax": options["softmax"], "layer": options["output-layer"], "int8": options["int8"]}
-            edits["target"] = options["target"]
+            edits["target"] = target
             cache = cache_unless(options["no-cache"])
             bundle, prepared = build_source(source, **edits, stages=progress, cache=cache)
             said, warning = prepared.notices, prepared.weights.banner

@@ -21,6 +21,7 @@ from edgectl.codegen.gpu import driver
 
 KERNEL = re.compile(r'extern "C" __global__ void __launch_bounds__\((\d+)\) (\w+)\([^;{]*\) \{')
 _CUDA = """
+#include <cmath>
 #include <cstddef>
 #include <utility>
 struct Dimension { unsigned x; };
@@ -60,6 +61,7 @@ def compile_for_cpu(source: Path, output: Path) -> None:
         "g++",
         "-std=c++17",
         "-O1",
+        "-fno-strict-aliasing",
         "-w",
         "-shared",
         "-fPIC",

@@ -62,9 +62,18 @@ def test_the_agents_layers_import_only_what_is_below_them(layer: str) -> None:
         assert not above, f"{path.relative_to(ROOT)} imports {sorted(above)}"
 
 
-def test_only_cpu_code_generation_imports_tvm() -> None:
+def test_only_cpu_and_gpu_code_generation_imports_tvm() -> None:
     users = {path for path in sources("edgectl") if roots(path, "edgectl") & {"tvm", "tvm_ffi"}}
-    assert users and all(path.is_relative_to(PACKAGES["edgectl"] / "codegen" / "cpu") for path in users)
+    assert {path.relative_to(PACKAGES["edgectl"]).parts[:2] for path in users} == {
+        ("codegen", "cpu"),
+        ("codegen", "gpu"),
+    }
+
+
+def test_running_on_a_gpu_needs_no_tvm() -> None:
+    for name in ("driver.py", "runtime.py"):
+        path = PACKAGES["edgectl"] / "codegen" / "gpu" / name
+        assert not any(part.startswith(("tvm", "edgectl.codegen.cpu")) for part in imports(path, "edgectl"))
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -1,4 +1,4 @@
-"""Models compiled for the CPU of this machine, and run in this process: no board, no agent.
+"""Models compiled for the CPU or the GPU of this machine, and run in this process: no board, no agent.
 
 What is compiled is a bundle without VTA programs, in the format of all bundles, so a file of it can be kept and run
 again.
@@ -21,13 +21,16 @@ from edge_agent.bundle import Bundle, read_bundle
 from edge_agent.devices import open_accelerator
 from edge_agent.runtime.compatibility import AGENT_PROTOCOL
 from edge_agent.runtime.executor import Inference, LoadedModel, Runtime
+from edge_agent.runtime.plan import Plan
 from edge_agent.version import VERSION
 from edge_agent.vta.counters import Counters
-from edgectl.boards.board import LLVM, Score, best_classes, model_inputs
+from edgectl.boards.board import CUDA, LLVM, Score, best_classes, model_inputs
 from edgectl.build_cache import BuildCache, build_key
 from edgectl.bundle import write_bundle
+from edgectl.codegen.gpu.driver import Gpu
+from edgectl.codegen.gpu.runtime import CODE_MEMBER, GpuModel
 from edgectl.datasets import Data, read_calibration
-from edgectl.errors import IncompatibleError, UsageError
+from edgectl.errors import UsageError
 from edgectl.graph import Model
 from edgectl.model_edits import up_to, with_softmax
 from edgectl.quantization.folding import fold_batch_norm
@@ -44,14 +47,15 @@ class LocalModel:
 
     manifest: Mapping[str, Any]
     digest: str
-    loaded: LoadedModel
+    loaded: LoadedModel | GpuModel
 
     @staticmethod
     def open(bundle: bytes | str | os.PathLike[str]) -> LocalModel:
-        """A bundle for this machine's CPU, from `compile_local` or a file. One with VTA programs runs them on a
+        """A bundle for this machine's CPU or GPU, from `compile_local` or a file. One with VTA programs runs them on a
         simulated accelerator.
 
-        Raises UsageError where there is no such file, AgentErrors where it is damaged or for another processor.
+        Raises UsageError where there is no such file, AgentErrors where it is damaged or for another processor,
+        IncompatibleError where it is for a GPU and there is none, or another.
         """
         if not isinstance(bundle, bytes):
             try:
@@ -60,6 +64,8 @@ class LocalModel:
                 raise UsageError(f"cannot read bundle {os.fspath(bundle)!r}: {error.strerror}") from error
         opened: Bundle = read_bundle(bundle)
         board = opened.manifest.get("board", "")
+        if board == CUDA:
+            return LocalModel(opened.manifest, opened.digest, GpuModel(opened, Gpu.first()))
         kind = profile(SIMULATED if board == LLVM else board)
         runtime = Runtime(open_accelerator(SIMULATED, kind))
         return LocalModel(opened.manifest, opened.digest, runtime.load(opened))
@@ -97,11 +103,14 @@ def compile_local(
     origin: Mapping[str, Any] | None = None,
     stages: Stages | None = None,
     cache: BuildCache | None = None,
+    target: str = LLVM,
 ) -> LocalModel:
-    """Compile `model` for this machine's CPU and load it: in floating point, or quantized on `calibration` (see
-    `quantize`). With a `cache`, as `build`. Raises CompileError, UsageError.
+    """Compile `model` for this machine's CPU, or its GPU (`target` "cuda"), and load it: in floating point, or
+    quantized on `calibration` (see `quantize`). With a `cache`, as `build`.
+
+    Raises CompileError, UsageError; IncompatibleError where there is no GPU.
     """
-    return LocalModel.open(build_local(model, int8, calibration, origin, stages, cache))
+    return LocalModel.open(build_local(model, int8, calibration, origin, stages, cache, target))
 
 
 def build_local(
@@ -111,14 +120,19 @@ def build_local(
     origin: Mapping[str, Any] | None = None,
     stages: Stages | None = None,
     cache: BuildCache | None = None,
+    target: str = LLVM,
 ) -> bytes:
     """The bundle that `compile_local` loads."""
     stages = stages or Stages()
+    if target not in (LLVM, CUDA):
+        check_target(target)
+    capability = gpu_capability() if target == CUDA else (0, 0)
     images = None if calibration is None else read_calibration(calibration, model)
     key = ""
     if cache is not None:
         with stages.stage("look in the cache"):
-            key = build_key(model, images, profile(SIMULATED), origin or {}, {"target": LLVM, "int8": int8})
+            options = {"target": target, "int8": int8, **({"capability": capability} if target == CUDA else {})}
+            key = build_key(model, images, profile(SIMULATED), origin or {}, options)
             entry, _ = cache.find(key)
             if entry is not None:
                 return entry.data
@@ -127,7 +141,9 @@ def build_local(
             compiled = quantize(model, images, stages.progress)
     else:
         compiled = fold_batch_norm(model)
-    data = _compiled(compiled, "int8" if int8 else "float32", origin or {}, stages)
+    with stages.stage("compile for this machine"):
+        code = _for_gpu(compiled, capability) if target == CUDA else _for_cpu(compiled)
+    data = _bundle(compiled, target, code, "int8" if int8 else "float32", origin or {})
     if cache is not None:
         with stages.stage("keep in the cache"):
             cache.keep(key, data)
@@ -141,6 +157,7 @@ def build_source(
     int8: bool = False,
     stages: Stages | None = None,
     cache: BuildCache | None = None,
+    target: str = LLVM,
 ) -> tuple[bytes, Prepared]:
     """`build_local` of the model that `source` names, with a softmax appended or up to an inner `layer`, and what to
     know of it. Raises UsageError, ModelError, UnreachableError, VerificationError, CompileError.
@@ -154,44 +171,77 @@ def build_source(
         if softmax:
             model = with_softmax(model)
     calibration = source.calibration or None
-    return build_local(model, int8, calibration, prepared.origin, stages, cache), prepared
+    return build_local(model, int8, calibration, prepared.origin, stages, cache, target), prepared
 
 
 def check_target(name: str) -> None:
     """Raise UsageError where `name` is no target of this machine, IncompatibleError where it cannot be one here."""
-    if name in ("", LLVM):
+    if name == LLVM:
         return
     if name in profile_names():
         raise UsageError(
-            f"--target {name} is a kind of board: edgectl deploy MODEL --board {name}; --local is for {LLVM}"
+            f"--target {name} is a kind of board: edgectl deploy MODEL --board {name}; --local is for {LLVM} and {CUDA}"
         )
-    if name == "cuda":
-        raise IncompatibleError(
-            "--target cuda: edgectl makes no code for GPUs, with or without one in this machine; it compiles for this "
-            f"machine's CPU (--target {LLVM}) and for boards (--board)"
-        )
-    near = difflib.get_close_matches(name, (LLVM,), 1)
-    raise UsageError(f"there is no target '{name}'; {f'did you mean {near[0]}?' if near else f'give {LLVM}'}")
+    if name == CUDA:
+        gpu_capability()
+        return
+    near = difflib.get_close_matches(name, (LLVM, CUDA), 1)
+    raise UsageError(f"there is no target '{name}'; {f'did you mean {near[0]}?' if near else f'give {LLVM} or {CUDA}'}")
 
 
-def _compiled(model: Model, dtype: str, origin: Mapping[str, Any], stages: Stages) -> bytes:
-    with stages.stage("compile for this machine"):
-        # Here, as importing TVM takes seconds, which are this stage's.
-        from edgectl.codegen.cpu import CONSTANTS_MEMBER, compile_segments, cpu_target
-        from edgectl.codegen.scheduling import make_plan
+def gpu_capability() -> tuple[int, int]:
+    """The first GPU's compute capability. Raises IncompatibleError where there is no GPU that can be used."""
+    gpu = Gpu.first()
+    gpu.close()
+    return gpu.capability
 
-        cpu = cpu_target("host")
-        code = compile_segments([model], cpu)
-        plan = make_plan(code.fragments, model, ())
+
+@dataclass(frozen=True)
+class _Code:
+    """A compiled model: its plan, the bundle's members with code and constants, and what the manifest says of them."""
+
+    plan: Plan
+    members: Mapping[str, bytes]
+    described: Mapping[str, Any]
+
+
+def _for_cpu(model: Model) -> _Code:
+    # Here, as importing TVM takes seconds, which are this stage's.
+    from edgectl.codegen.cpu import CONSTANTS_MEMBER, compile_segments, cpu_target
+    from edgectl.codegen.scheduling import make_plan
+
+    cpu = cpu_target("host")
+    code = compile_segments([model], cpu)
+    members = {"kernels.so": code.library, CONSTANTS_MEMBER: code.constants}
+    described = {"cpu": {"name": cpu.name, "machine": cpu.machine, "flags": list(cpu.flags)}}
+    return _Code(make_plan(code.fragments, model, ()), members, described)
+
+
+def _for_gpu(model: Model, capability: tuple[int, int]) -> _Code:
+    from edgectl.codegen.cpu import CONSTANTS_MEMBER
+    from edgectl.codegen.gpu.compiler import device_code, generate
+    from edgectl.codegen.scheduling import make_plan
+
+    source = generate(model, capability)
+    members = {CONSTANTS_MEMBER: source.constants}
+    if source.launches:
+        members[CODE_MEMBER] = device_code(source.text, capability)
+    name = f"sm_{capability[0]}{capability[1]}"
+    kernels = {kernel: asdict(launch) for kernel, launch in source.launches.items()}
+    described = {"cpu": {"name": name, "machine": CUDA, "flags": []}, "gpu": {"name": name, "kernels": kernels}}
+    return _Code(make_plan([source.fragment], model, ()), members, described)
+
+
+def _bundle(model: Model, target: str, code: _Code, dtype: str, origin: Mapping[str, Any]) -> bytes:
     types = model.types()
     manifest = {
         "edgectl": VERSION,
         "agent_protocol": AGENT_PROTOCOL,
         "model": {"name": model.name, **origin, "computed_in": dtype},
-        "board": LLVM,
+        "board": target,
         "config": profile(SIMULATED).config,
         "features": [],
-        "cpu": {"name": cpu.name, "machine": cpu.machine, "flags": list(cpu.flags)},
+        **code.described,
         "inputs": [{"name": n, "shape": list(t.shape), "dtype": t.dtype} for n, t in model.inputs.items()],
         "outputs": [{"name": n, "shape": list(types[n].shape), "dtype": types[n].dtype} for n in model.outputs],
         "preprocessing": asdict(model.preprocessing) if model.preprocessing else None,
@@ -199,5 +249,4 @@ def _compiled(model: Model, dtype: str, origin: Mapping[str, Any], stages: Stage
         "layers": {"vta": [], "cpu": []},
         "counters": Counters().as_dict(),
     }
-    members = {"plan.json": plan.to_json().encode(), "kernels.so": code.library, CONSTANTS_MEMBER: code.constants}
-    return write_bundle(manifest, members)
+    return write_bundle(manifest, {"plan.json": code.plan.to_json().encode(), **code.members})

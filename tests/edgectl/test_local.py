@@ -164,17 +164,14 @@ def test_what_is_for_a_host_is_for_no_board(demo: Model, session_board: Simulate
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("lvm", "did you mean llvm"), ("pynq", "is a kind of board"), ("x", "llvm")]
+    ("name", "words"),
+    [("lvm", "did you mean llvm"), ("cdua", "did you mean cuda"), ("pynq", "is a kind of board"), ("x", "llvm")],
 )
 def test_what_is_no_target(name: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         check_target(name)
-
-
-def test_gpus_are_refused_by_name() -> None:
-    check_target("llvm")
-    with pytest.raises(IncompatibleError, match=r"makes no code for GPUs.*--target llvm"):
-        check_target("cuda")
+    with pytest.raises(UsageError, match=words):
+        compile_local(two_inputs(), target=name)
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ class LoadedModel:
         Raises InputError where the inputs are not the model's (name, shape, dtype), DeadlineError where the accelerator
         does not finish (its owner then resets it), AgentError where a kernel fails.
         """
-        self._check_inputs(inputs)
+        check_inputs(self._plan, inputs)
         clock = _Clock()
         begin = time.perf_counter()
         for name, index in self._plan.inputs.items():
@@ -179,17 +179,6 @@ class LoadedModel:
                 )
         return arrays
 
-    def _check_inputs(self, inputs: Mapping[str, np.ndarray]) -> None:
-        if set(inputs) != set(self._plan.inputs):
-            raise InputError(f"the inputs are {sorted(inputs)}, the model takes {sorted(self._plan.inputs)}")
-        for name, index in self._plan.inputs.items():
-            given, own = inputs[name], self._buffers[index]
-            if given.shape != own.shape or given.dtype != own.dtype:
-                raise InputError(
-                    f"input '{name}' is {given.dtype.name}{list(given.shape)}, the model takes "
-                    f"{own.dtype.name}{list(own.shape)}"
-                )
-
     def _check_golden(self, golden: Mapping[str, Any]) -> None:
         inputs = {name: self._bundle.array(member) for name, member in golden["inputs"].items()}
         inference = self.infer(inputs, observe=True)
@@ -240,6 +229,18 @@ class LoadedModel:
                 f"self-test: output '{name}'{list(first)} is {actual[first]}, the golden sample "
                 f"has {expected[first]} (tolerance {relative} relative, {absolute} absolute); "
                 "program the FPGA again, then deploy again"
+            )
+
+
+def check_inputs(plan: Plan, inputs: Mapping[str, np.ndarray]) -> None:
+    """Raise InputError unless `inputs` are the plan's, by name, shape and dtype."""
+    if set(inputs) != set(plan.inputs):
+        raise InputError(f"the inputs are {sorted(inputs)}, the model takes {sorted(plan.inputs)}")
+    for name, index in plan.inputs.items():
+        given, own = inputs[name], plan.buffers[index]
+        if given.shape != own.shape or given.dtype != own.dtype:
+            raise InputError(
+                f"input '{name}' is {given.dtype.name}{list(given.shape)}, the model takes {own.dtype}{list(own.shape)}"
             )
 
 

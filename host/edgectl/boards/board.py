@@ -47,8 +47,8 @@ Bundle = Built | bytes | str | os.PathLike[str]
 """A built bundle, its bytes, or its file."""
 
 
-LLVM = "llvm"
-"""The target that is this machine's CPU, and the board that its bundles name."""
+LLVM, CUDA = "llvm", "cuda"
+"""The targets that are this machine's CPU and its GPU, and the boards that their bundles name."""
 PIXELS = "uint8"
 """The dtype of an input that takes a decoded image, which the board normalises."""
 
@@ -178,15 +178,16 @@ class Board:
     def check_fits(self, manifest: Mapping[str, Any]) -> None:
         """Raise IncompatibleError, naming both values and the repair, where a bundle is not for this board."""
         board = self.status_at_connect
-        if manifest.get("board") == LLVM:
+        if manifest.get("board") in (LLVM, CUDA):
+            processor = "CPU" if manifest["board"] == LLVM else "GPU"
             raise IncompatibleError(
-                f"the bundle was compiled for the CPU of a host, this board is a {self.profile}; run it with "
+                f"the bundle was compiled for the {processor} of a host, this board is a {self.profile}; run it with "
                 f"`edgectl run FILE --local`, or compile the model with --board {self.profile}"
             )
         info = AcceleratorInfo(self.profile, board["config"], frozenset(board["features"]), 0)
-        processor = Processor(board["cpu"]["machine"], frozenset(board["cpu"]["flags"]))
+        cpu = Processor(board["cpu"]["machine"], frozenset(board["cpu"]["flags"]))
         try:
-            check_manifest(manifest, info, processor, self.profile)
+            check_manifest(manifest, info, cpu, self.profile)
         except AgentIncompatibleError as error:
             raise IncompatibleError(str(error)) from error
         require(deployment_checks(manifest, board, self.name))

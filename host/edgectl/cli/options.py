@@ -193,7 +193,7 @@ def refuse_without_local(**options: Any) -> None:
 def refuse_for_host(**options: Any) -> None:
     """Options of compiling for a board where it is for this machine. Raises UsageError."""
     if given := _given(options):
-        raise UsageError(f"{given} is for boards, not for --target llvm; leave it out, or give --board NAME")
+        raise UsageError(f"{given} is for boards, not for --target llvm or cuda; leave it out, or give --board NAME")
 
 
 def _given(options: dict[str, Any]) -> str:

@@ -57,7 +57,8 @@ def run_live(image: str, board: str, wait: float | None, top: int, as_json: bool
 def run_local(model: str, given: Sequence[str], options: Mapping[str, Any], top: int, as_json: bool) -> None:
     """Compile `model` for this machine (or take a bundle), and run it on the inputs `given` as `--input` takes them.
     `options` are the verb's other ones, by name."""
-    check_target(options["target"])
+    target = options["target"] or LLVM
+    check_target(target)
     keep = Path(options["output"]) if options["output"] else None
     if keep is not None and keep.suffix not in (".npy", ".npz"):
         raise UsageError(f"--output {keep}: results are kept as .npy (the first) or .npz (all); name one so")
@@ -72,6 +73,7 @@ def run_local(model: str, given: Sequence[str], options: Mapping[str, Any], top:
             bundle: bytes | str = source
         else:
             edits = {"softmax": options["softmax"], "layer": options["output-layer"], "int8": options["int8"]}
+            edits["target"] = target
             cache = cache_unless(options["no-cache"])
             bundle, prepared = build_source(source, **edits, stages=progress, cache=cache)
             said, warning = prepared.notices, prepared.weights.banner
@@ -125,14 +127,17 @@ def run_local(model: str, given: Sequence[str], options: Mapping[str, Any], top:
         _show_preprocessing(manifest)
 
 
-def compile_for_host(source: Source, path: str, softmax: bool, int8: bool, cached: bool, as_json: bool) -> None:
+def compile_for_host(
+    source: Source, path: str, softmax: bool, int8: bool, cached: bool, as_json: bool, target: str
+) -> None:
     """Compile for this machine, to a bundle in the file `path` (default: MODEL.bundle)."""
     with stages() as progress:
-        data, prepared = build_source(source, softmax, int8=int8, stages=progress, cache=cache_unless(not cached))
+        cache = cache_unless(not cached)
+        data, prepared = build_source(source, softmax, int8=int8, stages=progress, cache=cache, target=target)
     bundle = read_bundle(data)
     name, cpu = bundle.manifest["model"]["name"], bundle.manifest["cpu"]["name"]
-    target = Path(path or f"{name}.bundle")
-    with atomic_file(target) as file:
+    kept = Path(path or f"{name}.bundle")
+    with atomic_file(kept) as file:
         file.write(data)
     notices(prepared.notices)
     banner(prepared.weights.banner)
@@ -142,19 +147,19 @@ def compile_for_host(source: Source, path: str, softmax: bool, int8: bool, cache
             {
                 "model": name,
                 "weights": {**bundle.manifest["model"]["weights"], "banner": prepared.weights.banner},
-                "target": LLVM,
+                "target": target,
                 "computed_in": computed,
                 "cpu": cpu,
-                "output": str(target),
+                "output": str(kept),
                 "bundle": {"digest": bundle.digest, "bytes": len(data)},
                 "timings": progress.seconds,
             }
         )
         return
     output().print(
-        f"{target}: {name} for this machine ({cpu}, {computed}), {len(data) / 1e6:.1f} MB, "
+        f"{kept}: {name} for this machine ({cpu}, {computed}), {len(data) / 1e6:.1f} MB, "
         f"digest {bundle.digest[:12]}, in {sum(progress.seconds.values()):.1f} s\n"
-        f"run it with: edgectl run {target} --local",
+        f"run it with: edgectl run {kept} --local",
         markup=False,
         soft_wrap=True,
     )

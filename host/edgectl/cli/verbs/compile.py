@@ -71,7 +71,7 @@ def compile(
     from edge_agent.accuracy import Accuracy
     from edge_agent.boards import profile_names
     from edge_agent.bundle import read_bundle
-    from edgectl.boards.board import LLVM
+    from edgectl.boards.board import CUDA, LLVM
     from edgectl.boards.choosing import check_profile
     from edgectl.cli import terminal
     from edgectl.cli.report import cycles_line, prediction
@@ -88,11 +88,11 @@ def compile(
     kind = target or board or "sim"
     if target and target not in profile_names():
         check_target(target)
-    if kind != LLVM:
+    if kind not in (LLVM, CUDA):
         check_profile(kind)
         if softmax or int8:
             raise UsageError(
-                "--softmax and --int8 are for --target llvm: boards get int8, and classes are ranked by scores"
+                "--softmax and --int8 are for --target llvm and cuda: boards get int8, and classes are ranked by scores"
             )
     if output and Path(output).is_dir():
         raise UsageError(f"--output {output} is a folder; give the path of a file")
@@ -100,10 +100,10 @@ def compile(
         raise UsageError(f"--report {report} is a folder; give the path of a file")
     offloaded = offload_to(device, offload)
     source = source_of(model, weights, calibration, shape, mean, std, labels, batch, seed, offloaded, pixels)
-    if kind == LLVM:
+    if kind in (LLVM, CUDA):
         given = {"report": report, "device": device, "offload": offload, "pixels": pixels, "data": data}
         refuse_for_host(**given, min_agreement="" if min_agreement is None else str(min_agreement))
-        compile_for_host(source, output, softmax, int8, not no_cache, json)
+        compile_for_host(source, output, softmax, int8, not no_cache, json, kind)
         return
     with terminal.stages() as progress:
         cache = cache_unless(no_cache)

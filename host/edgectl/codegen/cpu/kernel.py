@@ -113,6 +113,17 @@ def bind_group(
 
 def build_function(kernel: Kernel, name: str) -> tvm.tirx.PrimFunc:
     """The kernel as a scheduled function `name` of its operands, then its result. Raises CompileError."""
+    schedule = s_tir.Schedule(tvm.IRModule({"main": unscheduled(kernel, name)}))
+    leader = _leader(kernel)
+    try:
+        leader.lowering.schedule(leader.call, schedule)
+    except (RuntimeError, ValueError) as error:
+        raise CompileError(f"layer '{leader.node.label}': TVM cannot schedule {kernel.kind}: {error}") from error
+    return schedule.mod["main"]
+
+
+def unscheduled(kernel: Kernel, name: str) -> tvm.tirx.PrimFunc:
+    """The kernel's expressions as a function `name` of its operands, then its result. Raises CompileError."""
     operands = [(operand, stored(operand.type, operand.block)) for operand in kernel.operands]
     tensors = [te.placeholder(t.shape, t.dtype, f"operand{i}") for i, (_, t) in enumerate(operands)]
     views = [View(tensor, o.type.shape, o.block) for tensor, (o, _) in zip(tensors, operands, strict=True)]
@@ -123,14 +134,7 @@ def build_function(kernel: Kernel, name: str) -> tvm.tirx.PrimFunc:
         result = te.compute(kernel.type.shape, _stored(values[-1], kernel.block), name=OUTPUT)
     except EdgectlError as error:
         raise CompileError(f"layer '{', '.join(kernel.layers)}': {error}") from error
-    function = te.create_prim_func([*tensors, result]).with_attr("global_symbol", name).with_attr("tirx.noalias", True)
-    schedule = s_tir.Schedule(tvm.IRModule({"main": function}))
-    leader = _leader(kernel)
-    try:
-        leader.lowering.schedule(leader.call, schedule)
-    except (RuntimeError, ValueError) as error:
-        raise CompileError(f"layer '{leader.node.label}': TVM cannot schedule {kernel.kind}: {error}") from error
-    return schedule.mod["main"]
+    return te.create_prim_func([*tensors, result]).with_attr("global_symbol", name).with_attr("tirx.noalias", True)
 
 
 def _stored(value: Reader, block: int) -> Reader:

@@ -1,0 +1,1 @@
+"""GPU code generation and execution: the CPU's expressions, simply scheduled, launched through NVIDIA's driver."""

@@ -80,7 +80,7 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
     """A plain table; columns named in `right` are aligned to the right."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left")
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made
 
 

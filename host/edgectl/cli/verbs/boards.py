@@ -79,21 +79,22 @@ def _table(entries: tuple[BoardEntry, ...]) -> Table:
     from edgectl.boards.last_seen import in_words
     from edgectl.cli.terminal import table
 
-    rows = table("board", "kind", "state", "address", "model", "bitstream", "id", "seen")
-    for entry in entries:
-        seen = in_words(entry.last_seen) if "profile" not in entry.sources else "-"
-        cells = (
-            entry.name,
-            entry.description or entry.type,
-            entry.state,
-            entry.address,
-            entry.model,
-            entry.bitstream,
-            entry.id[:12],
-            seen,
-        )
+    columns = {
+        "board": [entry.name for entry in entries],
+        "kind": [entry.description or entry.type for entry in entries],
+        "state": [entry.state for entry in entries],
+        "address": [entry.address for entry in entries],
+        "model": [entry.model for entry in entries],
+        "bitstream": [entry.bitstream for entry in entries],
+        "id": [entry.id[:12] for entry in entries],
+        "seen": [in_words(entry.last_seen) if "profile" not in entry.sources else "" for entry in entries],
+    }
+    # Room for what there is to say.
+    told = {name: cells for name, cells in columns.items() if {*cells} - {"", "-"}}
+    rows = table(*told)
+    for row in zip(*told.values(), strict=True):
         # As text: what others call themselves is no markup.
-        rows.add_row(*(Text(cell or "-") for cell in cells))
+        rows.add_row(*(Text(cell or "-") for cell in row))
     return rows
 
 

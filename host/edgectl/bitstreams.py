@@ -138,6 +138,9 @@ def _config_of(path: Path) -> str:
 
 def _read(path: Path) -> bytes:
     try:
+        # A pipe may never end, and a device has no size.
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UsageError(f"{path} is no file but a pipe or a device; give a .bit or .bin file")
         nbytes = path.stat().st_size
         if nbytes > MAXIMUM_BYTES:
             raise UsageError(f"{path} has {nbytes} bytes, no bitstream has more than {MAXIMUM_BYTES}")

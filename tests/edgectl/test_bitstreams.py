@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -100,3 +101,12 @@ def test_files(store: BitstreamStore, tmp_path: Path) -> None:
         candidate(PYNQ, str(tmp_path / "vta.bit"), isa="0.0.2", store=store)
     with pytest.raises(UsageError, match=r"cannot read bitstream /nowhere/vta.bit: No such file"):
         candidate(PYNQ, "/nowhere/vta.bit", store=store)
+
+
+def test_what_is_no_file(store: BitstreamStore, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.bit")
+    for path in (str(tmp_path / "pipe.bit"), "/dev/zero"):
+        with pytest.raises(UsageError, match=f"{path} is no file but a pipe or a device"):
+            candidate(PYNQ, path, store=store)
+    with pytest.raises(UsageError, match="cannot read bitstream .*: Is a directory"):
+        candidate(PYNQ, f"{tmp_path}/", store=store)

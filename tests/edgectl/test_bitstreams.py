@@ -108,5 +108,5 @@ def test_what_is_no_file(store: BitstreamStore, tmp_path: Path) -> None:
     for path in (str(tmp_path / "pipe.bit"), "/dev/zero"):
         with pytest.raises(UsageError, match=f"{path} is no file but a pipe or a device"):
             candidate(PYNQ, path, store=store)
-    with pytest.raises(UsageError, match="cannot read bitstream .*: Is a directory"):
+    with pytest.raises(UsageError, match=r"cannot read bitstream .*: Is a directory"):
         candidate(PYNQ, f"{tmp_path}/", store=store)

@@ -239,9 +239,9 @@ def test_quantized_values_are_refused(tmp_path: Path) -> None:
 
 def test_all_that_is_not_supported_is_told_at_once(tmp_path: Path) -> None:
     nodes = [
-        helper.make_node("Erf", ["x"], ["a"], "erf one"),
+        helper.make_node("Det", ["x"], ["a"], "det one"),
         helper.make_node("Conv", ["a", "w"], ["b"], "conv"),
-        helper.make_node("Erf", ["b"], ["c"], "erf two"),
+        helper.make_node("Det", ["b"], ["c"], "det two"),
         helper.make_node("MaxPool", ["x"], ["d"], "pool", kernel_shape=[2, 2], dilations=[2, 2]),
         helper.make_node("Special", ["c", "d"], ["e"], "special", domain="com.example"),
     ]
@@ -252,7 +252,7 @@ def test_all_that_is_not_supported_is_told_at_once(tmp_path: Path) -> None:
         from_onnx_file(path)
     assert str(caught.value).splitlines() == [
         f"{path}: 3 problems",
-        "  operator 'Erf' is not supported (layer erf one, erf two)",
+        "  operator 'Det' is not supported (layer det one, det two)",
         "  operator 'com.example.Special' is not supported (layer special)",
         "  operator 'MaxPool' of layer 'pool': a dilation of (2, 2) is not supported",
     ]

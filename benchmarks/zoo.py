@@ -129,6 +129,8 @@ def main() -> None:
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     for name in sorted(rows):
         print(line(rows[name]))
+    if missing := [name for name in zoo.names() if name not in rows]:
+        print(f"\nNot run since the compiler last changed: {', '.join(missing)}.")
 
 
 if __name__ == "__main__":

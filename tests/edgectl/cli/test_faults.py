@@ -177,7 +177,8 @@ def test_an_interrupted_upload(edgectl: Edgectl, demo_board: SimulatedBoard, dem
 
 def test_a_deploy_killed_during_the_upload(edgectl: Edgectl, demo_board: SimulatedBoard) -> None:
     code = (
-        "import os\nfrom edgectl.boards import client\nclient.CHUNK_BYTES = 1000\n"
+        "import os\nfrom edgectl.boards import client, leasing\nclient.CHUNK_BYTES = 1000\n"
+        "leasing.take.__defaults__ = (3.0, *leasing.take.__defaults__[1:])\n"
         "from edgectl.stages import Stages\n"
         "def progress(self, done, total):\n"
         "    if self._current == 'upload' and done > 5000:\n        os.kill(os.getpid(), 9)\n"

@@ -515,7 +515,8 @@ def expand(layer: TorchLayer) -> Result:
     "_to_copy", "lift_fresh_copy", "identity",
 )  # fmt: skip
 def identity(layer: TorchLayer) -> Result:
-    x = layer.value("input" if "dropout" in layer.kind else "self")
+    # Dropout's input is `input`, but `self` where it is in place.
+    x = layer.value("input" if layer.argument("input") is not None else "self")
     if layer.argument("train", False):
         raise layer.unsupported("it drops values: call net.eval() before exporting")
     layer.ignore("p", "memory_format", "device", "layout", "pin_memory", "non_blocking", "copy", "other", "dtype")

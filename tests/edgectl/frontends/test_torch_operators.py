@@ -129,6 +129,8 @@ CASES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "select": lambda x: x[:, -1] + x[:, 0],
     "shuffle": lambda x: functional.channel_shuffle(x, 2),
     "dropout": lambda x: functional.dropout(functional.relu(x), 0.5, False),
+    "dropout in place": lambda x: functional.dropout(functional.relu(x), 0.5, False, inplace=True) + 1,
+    "dropout of channels": lambda x: functional.dropout2d(functional.relu(x), 0.5, False, inplace=True),
     "copies": lambda x: (x * 2).contiguous().clone().detach().to(torch.float32),
 }  # fmt: skip
 

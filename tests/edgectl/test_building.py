@@ -28,7 +28,7 @@ from edgectl.errors import CompileError
 from edgectl.golden import exact_values, rounded_again
 from edgectl.graph import Model, Node
 from edgectl.interpreter import interpret
-from edgectl.operators.activation import LeakyRelu, Relu
+from edgectl.operators.activation import Relu, Softmax
 from edgectl.operators.base import TensorType
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.elementwise import Binary
@@ -246,13 +246,13 @@ def test_programs_alone_are_right_where_channels_do_not_fill_blocks() -> None:
     same = Convolution(padding=(1, 1, 1, 1))
     nodes = (
         Node("a", same, ("x", "w0")),
-        Node("l", LeakyRelu(), ("a",)),
+        Node("l", Softmax(1), ("a",)),
         Node("b", same, ("l", "w1")),
         Node("s", Binary("add"), ("b", "l")),
-        Node("m", LeakyRelu(), ("s",)),
+        Node("m", Softmax(1), ("s",)),
         Node("c", same, ("m", "w2")),
     )
-    built = build(Model("leaky", {"x": TensorType((1, 24, 8, 8))}, nodes, weights, ("c",)))
+    built = build(Model("softmaxes", {"x": TensorType((1, 24, 8, 8))}, nodes, weights, ("c",)))
     assert built.manifest["golden"]["programs"]
     load(built.data).self_test()
 

@@ -51,6 +51,14 @@ def require(condition: bool, message: str) -> None:
         raise ModelError(message)
 
 
+def broadcast_shape(what: str, a: TensorType, b: TensorType) -> tuple[int, ...]:
+    """The shape that NumPy's broadcasting gives. Raises ModelError where there is none."""
+    try:
+        return tuple(np.broadcast_shapes(a.shape, b.shape))
+    except ValueError:
+        raise ModelError(f"{what} of {a} and {b}: the shapes do not fit") from None
+
+
 Padding = tuple[int, int, int, int]
 """Zero padding in pixels: top, left, bottom, right."""
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgectl.errors import ModelError
-from edgectl.operators.base import Operator, TensorType, require
+from edgectl.operators.base import Operator, TensorType, broadcast_shape, require
 
 BINARY_FUNCTIONS = {
     "add": np.add,
@@ -29,10 +28,7 @@ class Binary(Operator):
     def infer(self, a: TensorType, b: TensorType) -> TensorType:  # type: ignore[override]
         require(self.function in BINARY_FUNCTIONS, f"unknown elementwise function '{self.function}'")
         require(a.dtype == b.dtype, f"{self.function} needs one dtype, got {a} and {b}")
-        try:
-            return TensorType(tuple(np.broadcast_shapes(a.shape, b.shape)), a.dtype)
-        except ValueError:
-            raise ModelError(f"{self.function} of {a} and {b}: the shapes do not fit") from None
+        return TensorType(broadcast_shape(self.function, a, b), a.dtype)
 
     def evaluate(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:  # type: ignore[override]
         return BINARY_FUNCTIONS[self.function](a, b)

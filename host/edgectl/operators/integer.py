@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgectl.operators.base import Operator, Padding, TensorType, require, window_type
+from edgectl.operators.base import Operator, Padding, TensorType, broadcast_shape, require, window_type
 from edgectl.operators.convolution import convolution_type
 from edgectl.operators.quantization import requantize, rounding_shift
 from edgectl.operators.windows import convolve, pad, windows
@@ -128,6 +128,23 @@ class IntegerExtremum(Operator):
     def evaluate(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:  # type: ignore[override]
         shifted = (a.astype(np.int32) << np.int32(self.a_shift), b.astype(np.int32) << np.int32(self.b_shift))
         return requantize(EXTREMA[self.function](*shifted), self.shift, self.low, self.high)
+
+
+@dataclass(frozen=True)
+class IntegerMultiply(Operator):
+    """int8 a, int8 b -> int8: clip(round_shift(a * b, shift), low, high), with NumPy's broadcasting."""
+
+    kind = "integer_multiply"
+    shift: int
+    low: int = -127
+    high: int = 127
+
+    def infer(self, a: TensorType, b: TensorType) -> TensorType:  # type: ignore[override]
+        require(a.dtype == b.dtype == "int8", f"integer_multiply needs int8 tensors, got {a} and {b}")
+        return TensorType(broadcast_shape(self.kind, a, b), "int8")
+
+    def evaluate(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return requantize(a.astype(np.int32) * b.astype(np.int32), self.shift, self.low, self.high)
 
 
 @dataclass(frozen=True)

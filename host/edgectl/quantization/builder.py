@@ -14,11 +14,12 @@ import numpy as np
 from edgectl.graph import Model, Node
 from edgectl.operators.activation import Clip, Relu
 from edgectl.operators.base import Operator
+from edgectl.operators.lookup import ENTRIES, LOWEST, Lookup
 from edgectl.operators.quantization import Dequantize, Quantize, Requantize
 from edgectl.quantization.calibration import Observation
 from edgectl.quantization.common_scales import common_scales
 from edgectl.quantization.fitting import LinearLayer
-from edgectl.quantization.scales import best_free_scale, best_scale, power_of_two_ratio
+from edgectl.quantization.scales import best_free_scale, best_scale, power_of_two_ratio, quantized
 from edgectl.quantization.suitability import Suitability
 from edgectl.quantization.tied_values import tied_values
 
@@ -59,7 +60,7 @@ class IntegerModelBuilder:
         self._common = common_scales(model, observations)
         self._consumers = model.consumers()
         self.layers: dict[str, LinearLayer] = {}
-        self._tied = tied_values(model)
+        self._tied = tied_values(model, self.suitability.unary_roots)
         self._nodes: list[Node] = []
         self._parameters = dict(model.parameters)
         self._float: dict[str, str] = {name: name for name in (*model.inputs, *model.parameters)}
@@ -177,6 +178,13 @@ class IntegerModelBuilder:
         clip = Requantize(_shift(scale, unit), -127 if bound is None else 0, upper_bound(bound, scale))
         name = self.emit(self.derived(value, "int8"), clip, (accumulator.name,), value)
         return Form(name, scale, accumulator.ratios)
+
+    def rescaled(self, node: Node, form: Form, scale: float) -> Form:
+        """`form`, of int8, in another scale, for `node`: by a table, whatever their ratio."""
+        integers = np.arange(LOWEST, LOWEST + ENTRIES)
+        entries = self.constant(node, "rescaling", quantized(integers * form.scale, scale))
+        name = self.emit(self.derived(node.name, "rescaled"), Lookup(), (form.name, entries), node.label)
+        return Form(name, scale)
 
     def in_float(self, node: Node) -> None:
         inputs = tuple(self.as_float(name) for name in node.inputs)

@@ -16,7 +16,7 @@ from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
-from edgectl.operators.shape import Concatenate, Flatten, Reshape, Slice, Transpose
+from edgectl.operators.shape import Concatenate, Flatten, Reshape, Slice, Transpose, Upsample
 from edgectl.quantization.builder import IntegerModelBuilder
 from edgectl.quantization.calibration import Observation
 from edgectl.quantization.fitting import LinearLayer
@@ -25,6 +25,7 @@ from edgectl.quantization.rules.elementwise import binary, clip, relu
 from edgectl.quantization.rules.linear import convolution, dense
 from edgectl.quantization.rules.movement import concatenate, same_scale
 from edgectl.quantization.rules.pooling import average, global_average
+from edgectl.quantization.rules.unary import table
 
 Rule = Callable[[IntegerModelBuilder, Node], bool]
 """Computes a suitable node in integers, perhaps with readers of it fused; False, with nothing emitted for it, where the
@@ -42,6 +43,7 @@ RULES: Mapping[type[Operator], Rule] = {
     Reshape: same_scale,
     Transpose: same_scale,
     Slice: same_scale,
+    Upsample: same_scale,
     Concatenate: concatenate,
     GlobalPool: global_average,
     AveragePool: average,
@@ -59,7 +61,7 @@ def rewrite(
     for node in model.nodes:
         if builder.is_fused(node):
             continue
-        rule = RULES.get(type(node.operator))
+        rule = table if node.name in builder.suitability.unary_roots else RULES.get(type(node.operator))
         if rule is None or not builder.suitability.runs_in_integers(node) or not rule(builder, node):
             builder.in_float(node)
     return builder.finish(), builder.layers

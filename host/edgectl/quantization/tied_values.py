@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from edgectl.graph import Model, Node
 from edgectl.operators.activation import Clip
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.elementwise import Binary
 from edgectl.operators.pooling import AveragePool, GlobalPool
 from edgectl.operators.shape import Concatenate
-from edgectl.quantization.suitability import MOVEMENTS
+from edgectl.quantization.suitability import MOVEMENTS, PRODUCT
+from edgectl.quantization.unary_chains import SUMS
 
 
-def tied_values(model: Model) -> frozenset[str]:
+def tied_values(model: Model, unary_roots: Mapping[str, str]) -> frozenset[str]:
     """What concatenations, and additions and extrema that no convolution takes over, join, and all that is connected
-    with it by operators that keep scales or only sum up.
+    with it by operators that keep scales or only sum up, or multiply two values. A function of one value
+    (`unary_roots`) is a table, which has any scale.
 
     The scale of a convolution's result that takes over an addition follows that of what it adds, so these go together.
     """
@@ -36,10 +40,13 @@ def tied_values(model: Model) -> frozenset[str]:
 
     met: list[str] = []
     for node in model.nodes:
-        if isinstance(node.operator, Concatenate | Binary):
+        if node.name in unary_roots:
+            continue
+        function = node.operator.function if isinstance(node.operator, Binary) else ""
+        if isinstance(node.operator, Concatenate) or function in SUMS:
             if isinstance(node.operator, Concatenate) or not taken_over(node):
                 met.append(node.name)
-        elif not isinstance(node.operator, (*MOVEMENTS, Clip, AveragePool, GlobalPool)):
+        elif function != PRODUCT and not isinstance(node.operator, (*MOVEMENTS, Clip, AveragePool, GlobalPool)):
             continue
         for name in node.inputs:
             if name not in model.parameters:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from edgectl.graph import Model, Node
-from edgectl.operators.activation import Clip, Relu, Sigmoid, Softmax
+from edgectl.operators.activation import Clip, LeakyRelu, Relu, Sigmoid, Softmax, Tanh
 from edgectl.operators.base import Operator, TensorType
 from edgectl.operators.batch_norm import BatchNorm
 from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
-from edgectl.operators.elementwise import Binary
+from edgectl.operators.elementwise import Binary, Scalar
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
-from edgectl.operators.shape import Concatenate, Flatten
+from edgectl.operators.shape import Concatenate, Flatten, Reshape
 
 
 class NetworkBuilder:
@@ -90,7 +90,7 @@ def mixed_network() -> Model:
     a = net.add("clip", Clip(0, 6), net.convolution("conv0", "data", (3, 20)))
     b = net.add("relu0", Relu(), net.convolution("conv1", a, (20, 20)))
     x = net.add("cat", Concatenate(1), a, b)
-    x = net.add("gate", Binary("multiply"), x, net.add("sigmoid", Sigmoid(), x))
+    x = net.add("gate", Binary("multiply"), x, net.add("softmax", Softmax(1), x))
     y = net.add("pool", MaxPool((3, 3), (1, 1), (1, 1, 1, 1)), x)
     x = net.add("relu1", Relu(), net.add("sum", Binary("add"), x, y))
     x = net.add("flat", Flatten(), net.add("mean", GlobalPool(), net.convolution("conv2", x, (40, 24), 1)))
@@ -112,9 +112,37 @@ def dense_network() -> Model:
     return net.model(net.dense("fc", x, 48, 10))
 
 
+def gated_network() -> Model:
+    """Functions of one value from one operator to six, one of them a residual; a gate for each channel (squeeze and
+    excitation), a product of two tensors, a concatenation of tables."""
+    net = NetworkBuilder(seed=9)
+    x = hard_swish(net, "swish0", net.batch_norm("bn0", net.convolution("conv0", "data", (3, 20)), 20))
+    y = net.add("flat0", Flatten(), net.add("squeeze", GlobalPool(), x))
+    y = net.add("excite0", Relu(), net.dense("fc0", y, 20, 8))
+    y = net.add("gate", Sigmoid(), net.dense("fc1", y, 8, 20))
+    x = net.add("scaled", Binary("multiply"), x, net.add("gates", Reshape((20, 1, 1)), y))
+    y = net.add("leaky", LeakyRelu(0.1), net.convolution("conv1", x, (20, 20)))
+    x = net.add("sum", Binary("add"), y, x)
+    y = net.convolution("conv2", x, (20, 20))
+    z = net.add("silu", Binary("multiply"), y, net.add("sigmoid", Sigmoid(), y))
+    x = net.add("cat", Concatenate(1), z, net.add("tanh", Tanh(), x))
+    x = net.add(
+        "product", Binary("multiply"), net.convolution("conv3", x, (40, 24)), net.convolution("conv4", x, (40, 24))
+    )
+    x = net.add("flat", Flatten(), net.add("mean", GlobalPool(), net.add("relu", Relu(), x)))
+    return net.model(net.dense("fc", x, 24, 10))
+
+
+def hard_swish(net: NetworkBuilder, name: str, x: str) -> str:
+    """x * clip(x + 3, 0, 6) / 6."""
+    y = net.add(f"{name}.clip", Clip(0, 6), net.add(f"{name}.add", Scalar("add", 3.0), x))
+    return net.add(name, Binary("multiply"), x, net.add(f"{name}.sixth", Scalar("divide", 6.0), y))
+
+
 NETWORKS = {
     "dense": dense_network,
     "residual": residual_network,
     "pre_activation": pre_activation_network,
     "mixed": mixed_network,
+    "gated": gated_network,
 }

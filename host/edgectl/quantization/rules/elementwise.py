@@ -1,29 +1,53 @@
-"""Additions, maxima and minima of two tensors; ReLUs and clips that nothing before took over."""
+"""Additions, products, maxima and minima of two tensors; ReLUs and clips that nothing before took over."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from edgectl.graph import Node
 from edgectl.operators.activation import Clip
 from edgectl.operators.elementwise import Binary
-from edgectl.operators.integer import IntegerAdd, IntegerExtremum
+from edgectl.operators.integer import IntegerAdd, IntegerExtremum, IntegerMultiply
 from edgectl.operators.quantization import Requantize
 from edgectl.quantization.builder import MAXIMUM_SHIFT, Form, IntegerModelBuilder, upper_bound
 from edgectl.quantization.scales import power_of_two_ratio
+from edgectl.quantization.suitability import PRODUCT
 
 
 def binary(builder: IntegerModelBuilder, node: Node) -> bool:
-    """Sum, maximum or minimum of two int8 tensors [ReLU]."""
+    """Sum, product, maximum or minimum of two int8 tensors [ReLU]."""
     assert isinstance(node.operator, Binary)
     function = node.operator.function
+    if function == PRODUCT:
+        return _product(builder, node)
     first, second = (builder.as_int8(name) for name in node.inputs)
     ratio = power_of_two_ratio(first.scale, second.scale)
     if ratio is None or abs(ratio) > MAXIMUM_SHIFT:
-        return False
+        # Coarser than either operand or the result needs would show nothing of the finer operand.
+        needed = max(builder.largest(name) for name in (*node.inputs, node.name)) / 127
+        scale = min(max(first.scale, second.scale), needed or np.inf)
+        first, second = (
+            form if form.scale == scale else builder.rescaled(node, form, scale) for form in (first, second)
+        )
+        ratio = 0
     value, bound = builder.clip_after(node.name)
     unit = min(first.scale, second.scale)
     scale, shift = builder.narrowed(value, unit)
     shifts = (max(ratio, 0), max(-ratio, 0), shift, -127 if bound is None else 0, upper_bound(bound, scale))
     integer = IntegerAdd(*shifts) if function == "add" else IntegerExtremum(function, *shifts)
+    builder.int8[value] = Form(builder.emit(value, integer, (first.name, second.name), node.label), scale)
+    builder.fuse(node.name, value)
+    return True
+
+
+def _product(builder: IntegerModelBuilder, node: Node) -> bool:
+    """Of tensors that are int8 already; one may be a number for each channel, as a gate is."""
+    if not all(name in builder.int8 for name in node.inputs):
+        return False
+    first, second = (builder.as_int8(name) for name in node.inputs)
+    value, bound = builder.clip_after(node.name)
+    scale, shift = builder.narrowed(value, first.scale * second.scale)
+    integer = IntegerMultiply(shift, -127 if bound is None else 0, upper_bound(bound, scale))
     builder.int8[value] = Form(builder.emit(value, integer, (first.name, second.name), node.label), scale)
     builder.fuse(node.name, value)
     return True

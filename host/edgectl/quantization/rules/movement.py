@@ -23,20 +23,21 @@ def same_scale(builder: IntegerModelBuilder, node: Node) -> bool:
 
 
 def concatenate(builder: IntegerModelBuilder, node: Node) -> bool:
-    """Parts are shifted to the coarsest scale; most were made with one scale (common_scales)."""
+    """Parts are brought to the coarsest scale that shows anything; most were made with one scale (common_scales)."""
     if not all(name in builder.int8 for name in node.inputs):
         return False
     forms = [builder.int8[name] for name in node.inputs]
-    coarsest = max(form.scale for form in forms)
-    shifts = [power_of_two_ratio(coarsest, form.scale) for form in forms]
-    if any(shift is None or shift > MAXIMUM_SHIFT for shift in shifts):
-        return False
+    # Scales that are powers of two are up to twice as coarse as they must.
+    limit = 2 * builder.largest(node.name) / 127 or np.inf
+    coarsest = max((form.scale for form in forms if form.scale <= limit), default=limit)
     parts = []
-    for number, (form, shift) in enumerate(zip(forms, shifts, strict=True)):
-        parts.append(
-            form.name
-            if not shift
-            else builder.emit(builder.derived(node.name, f"part{number}"), Requantize(shift), (form.name,), node.label)
-        )
+    for number, form in enumerate(forms):
+        shift = power_of_two_ratio(coarsest, form.scale)
+        name = form.name
+        if shift is None or not 0 <= shift <= MAXIMUM_SHIFT:
+            name = builder.rescaled(node, form, coarsest).name
+        elif shift:
+            name = builder.emit(builder.derived(node.name, f"part{number}"), Requantize(shift), (name,), node.label)
+        parts.append(name)
     builder.int8[node.name] = Form(builder.emit(node.name, node.operator, tuple(parts), node.label), coarsest)
     return True

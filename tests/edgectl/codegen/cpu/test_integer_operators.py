@@ -16,10 +16,12 @@ from edgectl.operators.integer import (
     IntegerConvolution,
     IntegerDense,
     IntegerExtremum,
+    IntegerMultiply,
     IntegerPoolSum,
     IntegerWindowSum,
 )
 from edgectl.operators.layout import Pack, Unpack
+from edgectl.operators.lookup import Lookup
 from edgectl.operators.pooling import MaxPool
 from edgectl.operators.quantization import Dequantize, Quantize, Requantize
 from tests.edgectl.codegen.cpu.support import RUNNABLE, run_model, run_operator
@@ -161,6 +163,25 @@ def test_extremum(seed: int, target: CpuTarget, function: str, a_shift: int, b_s
     operator = IntegerExtremum(function, a_shift, b_shift, shift)
     a, b = int8(seed, 1, 5, 3, 7), int8(seed + 1, 1, 5, 3, 7)
     np.testing.assert_array_equal(run_operator(operator, [a, b], target=target), operator.evaluate(a, b))
+
+
+@EXAMPLES
+@given(
+    seed=seeds, target=targets, shift=shifts, other=st.sampled_from([(2, 5, 3, 7), (1, 5, 1, 1), (2, 1, 3, 7), (7,)])
+)
+def test_multiply(seed: int, target: CpuTarget, shift: int, other: tuple[int, ...]) -> None:
+    operator, a, b = IntegerMultiply(shift), int8(seed, 2, 5, 3, 7), int8(seed + 1, *other)
+    np.testing.assert_array_equal(run_operator(operator, [a, b], target=target), operator.evaluate(a, b))
+
+
+@EXAMPLES
+@given(seed=seeds, target=targets, shape=st.sampled_from([(2, 5, 3, 7), (1, 16, 9, 5), (3, 40)]))
+def test_lookup(seed: int, target: CpuTarget, shape: tuple[int, ...]) -> None:
+    x, table = int8(seed, *shape), int8(seed + 1, 256)
+    x.flat[:2] = (-128, 127)
+    expected = [table[int(value) + 128] for value in x.ravel()]
+    np.testing.assert_array_equal(run_operator(Lookup(), [x], [table], target).ravel(), expected)
+    np.testing.assert_array_equal(Lookup().evaluate(x, table).ravel(), expected)
 
 
 @EXAMPLES

@@ -29,11 +29,13 @@ from edgectl.operators.integer import (
     IntegerConvolution,
     IntegerDense,
     IntegerExtremum,
+    IntegerMultiply,
     IntegerPoolSum,
     IntegerWindowSum,
 )
 from edgectl.operators.layout import Pack, Unpack
 from edgectl.operators.local_response import LocalResponseNorm
+from edgectl.operators.lookup import Lookup
 from edgectl.operators.patches import PackPatches
 from edgectl.operators.pixels import QuantizePixels
 from edgectl.operators.planes import JoinPlanes, SplitPlanes
@@ -106,6 +108,8 @@ CASES: list[Case] = [
     (IntegerDense(), [int8(2, 70)], [int8(33, 70), int32(33)]),
     (IntegerAdd(1, 2, 3), [int8(1, 6, 5, 5), int8(1, 6, 5, 5)], []),
     (IntegerExtremum("maximum", 1, 0, 1), [int8(1, 6, 5, 5), int8(1, 6, 5, 5)], []),
+    (IntegerMultiply(5, 0), [int8(2, 6, 5, 5), int8(2, 6, 1, 1)], []),
+    (Lookup(), [int8(2, 6, 5, 5)], [int8(256)]),
     (IntegerAffine(6), [int8(1, 6, 5, 5)], [int32(6, limit=100), int32(6)]),
     (IntegerPoolSum(), [int8(2, 6, 7, 5)], []),
     (IntegerWindowSum((3, 3), (2, 2), (1, 1, 1, 1)), [int8(1, 6, 9, 9)], []),

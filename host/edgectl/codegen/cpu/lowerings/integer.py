@@ -14,6 +14,7 @@ from edgectl.codegen.cpu.lowering import (
     Lowering,
     Pattern,
     Prepare,
+    Reader,
     along_channels,
     as_operands,
     clip,
@@ -23,7 +24,8 @@ from edgectl.codegen.cpu.lowering import (
     wide,
 )
 from edgectl.codegen.cpu.lowerings.exponential import nearest_even
-from edgectl.operators.integer import IntegerAdd, IntegerAffine, IntegerExtremum
+from edgectl.operators.integer import IntegerAdd, IntegerAffine, IntegerExtremum, IntegerMultiply
+from edgectl.operators.lookup import LOWEST, Lookup
 from edgectl.operators.quantization import Dequantize, Quantize, Requantize
 
 
@@ -69,6 +71,14 @@ def _add(operator: IntegerAdd, a: Expression, b: Expression) -> Expression:
     return requantize(total, operator.shift, operator.low, operator.high)
 
 
+def _multiply(operator: IntegerMultiply, a: Expression, b: Expression) -> Expression:
+    return requantize(wide(a) * wide(b), operator.shift, operator.low, operator.high)
+
+
+def _lookup(call: Call, x: Reader, table: Reader) -> Reader:
+    return lambda *indices: table(wide(x(*indices)) - constant(LOWEST, "int32"))
+
+
 def _affine(operator: IntegerAffine, x: Expression, multiplier: Expression, offset: Expression) -> Expression:
     return requantize(wide(x) * multiplier + offset, operator.shift, operator.low, operator.high)
 
@@ -89,5 +99,7 @@ LOWERINGS = {
     Requantize: _elementwise(lambda operator, x: requantize(wide(x), operator.shift, operator.low, operator.high)),
     IntegerAdd: _elementwise(_add),
     IntegerExtremum: _elementwise(_extremum),
+    IntegerMultiply: _elementwise(_multiply),
     IntegerAffine: _elementwise(_affine, _per_channel),
+    Lookup: Lowering(Pattern.INJECTIVE, _lookup, keep, along_channels, block=as_operands),
 }

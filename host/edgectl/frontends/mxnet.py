@@ -13,6 +13,7 @@ from edgectl.errors import ModelError
 from edgectl.frontends.graph_builder import GraphBuilder, Shapes
 from edgectl.frontends.mxnet_layer import Layer
 from edgectl.frontends.mxnet_operators import CONVERTERS
+from edgectl.frontends.padding import with_absorbed_padding
 from edgectl.frontends.parameter_names import matched_to_symbol
 from edgectl.frontends.problems import refuse, unsupported_operators
 from edgectl.graph import Model
@@ -69,7 +70,9 @@ def from_symbol(
             continue
         layer = Layer(node, symbol, values, builder)
         try:
-            values[index, 0] = CONVERTERS[node.op](layer)
+            found = CONVERTERS[node.op](layer)
+            for output, value in enumerate(found if isinstance(found, list) else [found]):
+                values[index, output] = value
             if unread := layer.unread():
                 raise layer.unsupported(f"attribute {', '.join(unread)} is not supported")
         except ModelError as error:
@@ -82,7 +85,7 @@ def from_symbol(
             name = symbol.nodes[index].name
             raise ModelError(f"{where}: output {output} of '{name}' is nothing that inference computes")
         outputs.append(values[index, output])
-    return builder.model(tuple(outputs))
+    return with_absorbed_padding(builder.model(tuple(outputs)))
 
 
 def _unknown_operators(symbol: Symbol, needed: list[int]) -> list[str]:

@@ -89,6 +89,10 @@ class Layer:
         name = self.node.name if final else f"{self.node.name}_{operator.kind}"
         return self._builder.append(name, operator, inputs, self.node.name)
 
+    def emit_part(self, operator: Operator, part: int) -> str:
+        """Append an operator that makes one of several results of the only operand; MXNet numbers them."""
+        return self._builder.append(f"{self.node.name}_output{part}", operator, (self.value(),), self.node.name)
+
     # Attributes
 
     def text(self, key: str, default: str | None = None, allowed: Iterable[str] = ()) -> str:

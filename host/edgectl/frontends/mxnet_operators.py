@@ -1,6 +1,7 @@
 """MXNet's operators by name: CONVERTERS says how each becomes operators of the graph.
 
-To add one, write a converter (layer -> name of its result) and give it its names in the table's decorator.
+To add one, write a converter (layer -> name of its result, or a list of several) and give it its names in the table's
+decorator.
 Defaults are MXNet's own, from its operator documentation.
 """
 
@@ -23,7 +24,7 @@ from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
 from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose, Upsample
 from edgectl.registration import registering
 
-Converter = Callable[[Layer], str]
+Converter = Callable[[Layer], str | list[str]]
 
 CONVERTERS: dict[str, Converter] = {}
 """MXNet operator name -> converter."""
@@ -209,16 +210,84 @@ def reshape(layer: Layer) -> str:
     if layer.flag("reverse", False):
         raise layer.unsupported("reverse=True is not supported")
     shape, codes = layer.type().shape, layer.integers("shape")
-    if min(codes, default=0) < -1:
-        raise layer.unsupported(f"shape={codes}: the codes -2, -3 and -4 are not supported")
-    if codes.count(-1) > 1 or any(code == 0 and place >= len(shape) for place, code in enumerate(codes)):
-        raise layer.unsupported(f"shape={codes} does not fit an input of shape {list(shape)}")
-    target = [shape[place] if code == 0 else code for place, code in enumerate(codes)]
-    if -1 in target:
-        target[target.index(-1)] = math.prod(shape) // max(-math.prod(target), 1)
+    target = _reshaped(layer, shape, codes)
     if math.prod(target) != math.prod(shape) or target[0] != shape[0]:
         raise layer.unsupported(f"shape={codes} on an input of shape {list(shape)} does not keep the batch")
     return layer.emit(Reshape(tuple(target[1:])), layer.value())
+
+
+def _reshaped(layer: Layer, shape: tuple[int, ...], codes: tuple[int, ...]) -> list[int]:
+    """What MXNet's codes make of `shape`, gone through from its begin.
+
+    0 takes a size over, -2 all that are left, -3 the product of two; -4 divides one into the two numbers that follow, of
+    which one may be -1. Elsewhere -1 is what is missing.
+    """
+    wrong = layer.unsupported(f"shape={codes} does not fit an input of shape {list(shape)}")
+    left, wanted, target = list(shape), list(codes), []
+    while wanted:
+        code = wanted.pop(0)
+        taken = {0: 1, -3: 2, -4: 1}.get(code, 0)
+        if code < -4 or taken > len(left):
+            raise wrong
+        sizes = [left.pop(0) for _ in range(taken)]
+        if code == -2:
+            target += left
+            left = []
+        elif code == -4:
+            if len(wanted) < 2:
+                raise wrong
+            target += _divided(sizes[0], wanted.pop(0), wanted.pop(0))
+        elif taken:
+            target.append(math.prod(sizes))
+        else:
+            target.append(code)
+            left = left[1:]
+    if target.count(-1) > 1:
+        raise wrong
+    if -1 in target:
+        target[target.index(-1)] = math.prod(shape) // max(-math.prod(target), 1)
+    if not target:
+        raise wrong
+    return target
+
+
+def _divided(size: int, first: int, second: int) -> tuple[int, int]:
+    if first == -1 and second > 0:
+        return size // second, second
+    return first, (size // first if second == -1 and first > 0 else second)
+
+
+@converts("expand_dims")
+def expand_dims(layer: Layer) -> str:
+    shape, axis = list(layer.type().shape), layer.integer("axis")
+    place = axis if axis >= 0 else axis + len(shape) + 1
+    target = [*shape[:place], 1, *shape[place:]]
+    if not 0 < place <= len(shape):
+        raise layer.unsupported(f"{shape} to {target} does not keep the batch")
+    return layer.emit(Reshape(tuple(target[1:])), layer.value())
+
+
+@converts("squeeze")
+def squeeze(layer: Layer) -> str:
+    shape = layer.type().shape
+    # Without axes, a batch of one would go too; that would depend on the batch.
+    axes = range(1, len(shape)) if layer.absent("axis") else layer.integers("axis")
+    over = {axis % len(shape) for axis in axes}
+    if not layer.absent("axis") and any(shape[axis] != 1 for axis in over):
+        raise layer.unsupported(f"axis={tuple(axes)} of shape {list(shape)} is not of size 1")
+    if 0 in over:
+        raise layer.unsupported(f"axis={tuple(axes)} does not keep the batch")
+    kept = tuple(size for axis, size in enumerate(shape) if axis > 0 and (size != 1 or axis not in over))
+    return layer.emit(Reshape(kept), layer.value())
+
+
+@converts("SwapAxis", "swapaxes")
+def swap_axes(layer: Layer) -> str:
+    rank = len(layer.type().shape)
+    axes = list(range(rank))
+    first, second = layer.integer("dim1", 0) % rank, layer.integer("dim2", 0) % rank
+    axes[first], axes[second] = axes[second], axes[first]
+    return layer.emit(Transpose(tuple(axes)), layer.value())
 
 
 @converts("transpose")
@@ -270,6 +339,18 @@ def _cut(layer: Layer, axis: int, begin: int, end: int | None, step: int, value:
         raise layer.unsupported("a slice of the batch is not supported")
     start, stop, step = slice(begin, end, step).indices(shape[axis])
     return layer.emit(Slice(axis, start, stop, step), value or layer.value(), final=final)
+
+
+@converts("SliceChannel", "split")
+def split(layer: Layer) -> list[str]:
+    count, shape = layer.integer("num_outputs", least=1), layer.type().shape
+    axis = layer.integer("axis", 1) % len(shape)
+    if layer.flag("squeeze_axis", False):
+        raise layer.unsupported("squeeze_axis=True is not supported")
+    if axis == 0 or shape[axis] % count:
+        raise layer.unsupported(f"{count} parts of axis {axis} of shape {list(shape)} are not supported")
+    size = shape[axis] // count
+    return [layer.emit_part(Slice(axis, part * size, (part + 1) * size), part) for part in range(count)]
 
 
 @converts("Concat", "concat")

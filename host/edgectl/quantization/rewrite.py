@@ -16,7 +16,7 @@ from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
-from edgectl.operators.shape import Concatenate, Flatten, Reshape, Slice, Transpose, Upsample
+from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose, Upsample
 from edgectl.quantization.builder import IntegerModelBuilder
 from edgectl.quantization.calibration import Observation
 from edgectl.quantization.fitting import LinearLayer
@@ -40,6 +40,7 @@ RULES: Mapping[type[Operator], Rule] = {
     Relu: relu,
     MaxPool: same_scale,
     Flatten: same_scale,
+    Pad: same_scale,
     Reshape: same_scale,
     Transpose: same_scale,
     Slice: same_scale,

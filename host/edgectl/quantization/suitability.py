@@ -14,10 +14,10 @@ from edgectl.operators.convolution import Convolution
 from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
-from edgectl.operators.shape import Concatenate, Flatten, Reshape, Slice, Transpose, Upsample
+from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose, Upsample
 from edgectl.quantization.unary_chains import SUMS, unary_roots
 
-MOVEMENTS = (Relu, MaxPool, Flatten, Reshape, Transpose, Slice, Upsample)
+MOVEMENTS = (Relu, MaxPool, Flatten, Pad, Reshape, Transpose, Slice, Upsample)
 """Operators of one input that keep its scale."""
 PRODUCT = "multiply"
 
@@ -62,6 +62,8 @@ class Suitability:
         if isinstance(operator, AveragePool):
             # All windows must have one divisor.
             return not any(operator.ceil_padding) and (operator.count_include_pad or not any(operator.padding))
+        if isinstance(operator, Pad):
+            return operator.value == 0
         return isinstance(operator, (*MOVEMENTS, Clip, Concatenate))
 
     def ends_function(self, node: Node) -> bool:
@@ -88,8 +90,8 @@ class Suitability:
         return self._read_as_int8[value]
 
     def _needs_int8(self, reader: Node) -> bool:
-        through = isinstance(reader.operator, MOVEMENTS) and reader.name not in self.unary_roots
-        return self.read_as_int8(reader.name) if through else self.runs_in_integers(reader)
+        moves = isinstance(reader.operator, MOVEMENTS) and reader.name not in self.unary_roots
+        return self.runs_in_integers(reader) and (not moves or self.read_as_int8(reader.name))
 
     def takes_ratios(self, value: str) -> bool:
         """Whether all readers of `value` multiply each of its channels by a constant, so that the constant can absorb

@@ -147,5 +147,35 @@ CASES: dict[str, Case] = {
     "local_response_norm_defaults": (IMAGE, lambda s, x: s.LRN(x, nsize=5, name="layer")),
     "upsampling": (IMAGE, lambda s, x: s.UpSampling(x, scale=3, sample_type="nearest", num_args=1, name="layer")),
     "repeat": (IMAGE, lambda s, x: s.repeat(x, repeats=2, axis=3, name="layer")),
+    "reshape_copies_the_rest": (IMAGE, lambda s, x: s.Reshape(x, shape=(0, -1, 1, -2), name="layer")),
+    "reshape_multiplies": (IMAGE, lambda s, x: s.Reshape(x, shape=(0, -3, -2), name="layer")),
+    "reshape_divides": (IMAGE, lambda s, x: s.Reshape(x, shape=(0, -4, 2, -1, -2), name="layer")),
+    "reshape_divides_and_infers": (IMAGE, lambda s, x: s.Reshape(x, shape=(0, -4, -1, 2, 0, 0), name="layer")),
+    "expand_dims": (FLAT, lambda s, x: s.expand_dims(s.expand_dims(x, axis=2), axis=-1, name="layer")),
+    "squeeze": (
+        IMAGE,
+        lambda s, x: s.squeeze(s.Pooling(x, global_pool=True, kernel=(1, 1), pool_type="avg", name="a"), axis=(2, 3)),
+    ),
+    "squeeze_all": (
+        IMAGE, lambda s, x: s.squeeze(s.Pooling(x, global_pool=True, kernel=(1, 1), pool_type="avg", name="a")),
+    ),
+    "swap_axes": (IMAGE, lambda s, x: s.SwapAxis(x, dim1=1, dim2=-1, name="layer")),
+    "channel_shuffle": (
+        IMAGE,
+        lambda s, x: s.reshape(
+            s.SwapAxis(s.reshape(x, shape=(0, -4, 2, -1, -2)), dim1=1, dim2=2), shape=(0, -3, -2), name="layer"
+        ),
+    ),
+    "split": (
+        IMAGE,
+        lambda s, x: s.Concat(*reversed(list(s.SliceChannel(x, num_outputs=2, name="halves"))), dim=1, name="layer"),
+    ),
+    "padded_convolution": (
+        IMAGE,
+        lambda s, x: s.Convolution(
+            s.Pad(x, mode="constant", pad_width=(0, 0, 0, 0, 1, 2, 0, 1), constant_value=0, name="pad"),
+            num_filter=6, kernel=(3, 3), pad=(1, 0), stride=(2, 2), name="layer",
+        ),
+    ),
     "two_outputs": (IMAGE, lambda s, x: s.Group([s.relu(x, name="first"), s.Flatten(x, name="second")])),
 }  # fmt: skip

@@ -16,7 +16,7 @@ from edgectl.operators.elementwise import Binary, Scalar
 from edgectl.operators.integer import IntegerMultiply
 from edgectl.operators.lookup import Lookup
 from edgectl.operators.pooling import AveragePool
-from edgectl.operators.shape import Concatenate, Upsample
+from edgectl.operators.shape import Concatenate, Pad, Upsample
 from edgectl.quantization.quantizer import quantize
 from edgectl.quantization.unary_chains import unary_function, unary_roots
 from tests.edgectl.quantization.networks import NETWORKS, NetworkBuilder, hard_swish
@@ -184,6 +184,17 @@ def test_enlarged_images_stay_integers() -> None:
     net = NetworkBuilder(SHAPE)
     x = net.add("up", Upsample((2, 2)), net.convolution("a", "data", (16, 16)))
     _is_near(net.model(net.convolution("c", net.add("sum", Binary("add"), x, x), (16, 16))))
+
+
+@pytest.mark.parametrize(("fill", "floats"), [(0.0, 0), (1.0, 1)])
+def test_a_border_of_zeros_stays_integers(fill: float, floats: int) -> None:
+    net = NetworkBuilder(SHAPE)
+    x = net.add("pad", Pad((1, 1, 0, 2), fill), net.convolution("a", "data", (16, 16)))
+    model = net.model(net.convolution("c", net.add("sum", Binary("add"), x, x), (16, 16)))
+    integer = quantize(model, images(16))
+    assert [t.dtype for name, t in integer.types().items() if name == "pad"] == ["float32" if floats else "int8"]
+    if not floats:
+        _is_near(model)
 
 
 def _is_near(model: Model) -> None:

@@ -219,8 +219,8 @@ def reshape(layer: Layer) -> str:
 def _reshaped(layer: Layer, shape: tuple[int, ...], codes: tuple[int, ...]) -> list[int]:
     """What MXNet's codes make of `shape`, gone through from its begin.
 
-    0 takes a size over, -2 all that are left, -3 the product of two; -4 divides one into the two numbers that follow, of
-    which one may be -1. Elsewhere -1 is what is missing.
+    0 takes a size over, -2 all that are left, -3 the product of two; -4 divides one into the two numbers that follow,
+    of which one may be -1. Elsewhere -1 is what is missing.
     """
     wrong = layer.unsupported(f"shape={codes} does not fit an input of shape {list(shape)}")
     left, wanted, target = list(shape), list(codes), []

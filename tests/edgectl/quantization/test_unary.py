@@ -17,7 +17,9 @@ from edgectl.operators.integer import IntegerMultiply
 from edgectl.operators.lookup import Lookup
 from edgectl.operators.pooling import AveragePool
 from edgectl.operators.shape import Concatenate, Pad, Upsample
+from edgectl.quantization.calibration import Observation
 from edgectl.quantization.quantizer import quantize
+from edgectl.quantization.rewrite import rewrite
 from edgectl.quantization.unary_chains import unary_function, unary_roots
 from tests.edgectl.quantization.networks import NETWORKS, NetworkBuilder, hard_swish
 
@@ -94,6 +96,19 @@ def test_a_table_holds_what_the_float_operators_give() -> None:
     scale = float((silu * table).sum() / (table * table).sum())
     inside = np.abs(table) < 127
     assert np.abs(silu / scale - table)[inside].max() < 0.8  # half a step, and what `unit` and `scale` are off
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_function_that_is_no_number_somewhere_has_a_table() -> None:
+    """0 / 0 is looked up as 0, 1 / 0 as the largest."""
+    inverse = Node("i", Scalar("divide", 1.0, reverse=True), ("a",))
+    model = between(inverse, Node("z", Scalar("multiply", 0.0), ("i",)), Node("y", Binary("add"), ("i", "z")))
+    sample = np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 16, 4)
+    seen = Observation(1.0, sample, np.ones(16), np.zeros(16))
+    rewritten, _ = rewrite(model, dict.fromkeys(("x", "a", "i", "z", "y", "c"), seen))
+    (lookup,) = (node for node in rewritten.nodes if isinstance(node.operator, Lookup))
+    table = rewritten.parameters[lookup.inputs[1]]
+    assert (table[128], table[129], table[127]) == (0, 127, -127)
 
 
 def test_a_relu_or_clip_alone_needs_no_table() -> None:

@@ -18,8 +18,10 @@ def table(builder: IntegerModelBuilder, node: Node) -> bool:
         return True
     x, scale = builder.as_int8(root), builder.chosen_scale(node.name)
     integers = np.arange(LOWEST, LOWEST + ENTRIES, dtype=np.int16)
-    values = unary_function(builder.model, root, node.name, Dequantize(x.scale).evaluate(integers))
-    entries = Quantize((1.0 / scale,)).evaluate(values.reshape(1, ENTRIES))[0]
+    with np.errstate(all="ignore"):
+        values = unary_function(builder.model, root, node.name, Dequantize(x.scale).evaluate(integers))
+    # No processor agrees with another on the integer of what is no number.
+    entries = Quantize((1.0 / scale,)).evaluate(np.nan_to_num(values, nan=0.0).reshape(1, ENTRIES))[0]
     name = builder.emit(node.name, Lookup(), (x.name, builder.constant(node, "table", entries)), node.label)
     builder.int8[node.name] = Form(name, scale)
     return True

@@ -132,6 +132,10 @@ class IntegerModelBuilder:
             return best_free_scale(seen.sample, seen.largest)
         return best_scale(seen.sample, seen.largest, unit)
 
+    def is_common(self, value: str) -> bool:
+        """Whether the scale of `value` is that of the concatenations that it goes into."""
+        return value in self._common
+
     def largest(self, value: str) -> float:
         """The largest magnitude that the int8 form of `value` should reach."""
         return max(self.seen[value].largest, 127 * self._common.get(value, 0.0))
@@ -179,11 +183,11 @@ class IntegerModelBuilder:
         name = self.emit(self.derived(value, "int8"), clip, (accumulator.name,), value)
         return Form(name, scale, accumulator.ratios)
 
-    def rescaled(self, node: Node, form: Form, scale: float) -> Form:
-        """`form`, of int8, in another scale, for `node`: by a table, whatever their ratio."""
+    def rescaled(self, value: str, node: Node, form: Form, scale: float) -> Form:
+        """`form`, the int8 form of `value`, in another scale, for `node`: by a table, whatever their ratio."""
         integers = np.arange(LOWEST, LOWEST + ENTRIES)
         entries = self.constant(node, "rescaling", quantized(integers * form.scale, scale))
-        name = self.emit(self.derived(node.name, "rescaled"), Lookup(), (form.name, entries), node.label)
+        name = self.emit(self.derived(value, "rescaled"), Lookup(), (form.name, entries), node.label)
         return Form(name, scale)
 
     def in_float(self, node: Node) -> None:

@@ -13,12 +13,9 @@ from edgectl.quantization.calibration import Observation, observe, synthetic_ima
 from edgectl.quantization.equalization import equalized
 from edgectl.quantization.fitting import fitted
 from edgectl.quantization.folding import fold_batch_norm
+from edgectl.quantization.headroom import with_headroom
 from edgectl.quantization.rewrite import rewrite
 from edgectl.quantization.trained_ranges import with_trained_ranges
-
-HEADROOM = 1.4
-"""Times that values of real images may be larger than those of synthetic ones; found on networks in
-docs/quantization.md."""
 
 Progress = Callable[[int, int], None]
 
@@ -43,7 +40,7 @@ def observed(model: Model, calibration: Data | None = None, progress: Progress |
     if calibration is None:
         (only,) = list(folded.inputs.values())[:1]
         seen = observe(folded, synthetic_images(model.preprocessing, only.shape), progress)
-        return Observed(folded, {name: observation.times(HEADROOM) for name, observation in seen.items()}, None)
+        return Observed(folded, with_headroom(folded, seen), None)
     images = read_calibration(calibration, model)
     seen = with_trained_ranges(model, observe(folded, images, progress))
     return Observed(*equalized(folded, seen), images)

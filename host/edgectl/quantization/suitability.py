@@ -36,8 +36,11 @@ class Suitability:
         self._parameters: Mapping[str, np.ndarray] = model.parameters
         self._consumers = model.consumers()
         self._producers = model.producers()
-        self._read_as_int8: dict[str, bool] = {}
         self.unary_roots = unary_roots(model, in_float)
+        self._read_as_int8: dict[str, bool] = {}
+        # The last first, so that what reads a value is known before it.
+        for node in reversed(model.nodes):
+            self.read_as_int8(node.name)
 
     def runs_in_integers(self, node: Node) -> bool:
         """Whether a rule computes `node` from int8 inputs."""

@@ -44,13 +44,10 @@ def _stays_integer(node: Node) -> bool:
 
 def unary_function(model: Model, root: str, value: str, x: np.ndarray) -> np.ndarray:
     """`value`, a function of `root` alone, where `root` is `x`."""
-    producers = model.producers()
-
-    def compute(name: str) -> np.ndarray:
-        if name not in known:
-            node = producers[name]
-            known[name] = node.operator.evaluate(*(compute(operand) for operand in node.inputs))
-        return known[name]
-
     known = {root: x}
-    return compute(value)
+    for node in model.nodes:
+        if value in known:
+            break
+        if known.keys() >= set(node.inputs):
+            known[node.name] = node.operator.evaluate(*(known[name] for name in node.inputs))
+    return known[value]

@@ -31,13 +31,13 @@ def convolution(builder: IntegerModelBuilder, node: Node) -> bool:
     residual = None
     if add is not None and other is not None:
         form = builder.as_int8(other)
-        scales = _scales(builder, weight, x.scale, (total, add.name), builder.clip_after(add.name)[0], form.scale)
+        scales = _scales(builder, node, weight, x.scale, (total, add.name), builder.clip_after(add.name)[0], form.scale)
         ratio = power_of_two_ratio(form.scale, scales.accumulator)
         if ratio is not None and abs(ratio) <= MAXIMUM_SHIFT:
             total, residual = add.name, (form, ratio)
     value, bound = builder.clip_after(total)
     if residual is None:
-        scales = _scales(builder, weight, x.scale, (total,), value)
+        scales = _scales(builder, node, weight, x.scale, (total,), value)
     integer = IntegerConvolution(
         operator.strides,
         operator.padding,
@@ -102,6 +102,7 @@ class _Scales:
 
 def _scales(
     builder: IntegerModelBuilder,
+    node: Node,
     weight: np.ndarray,
     x_scale: float,
     sums: tuple[str, ...],
@@ -117,6 +118,9 @@ def _scales(
     exponent = power_of_two_ratio(best_scale(weight, float(np.abs(weight).max()), unit), unit)
     assert exponent is not None
     accumulator = _safe(_reaching(builder, out * 2.0**exponent, MAXIMUM_SHIFT, *sums), weight, x_scale)
+    if builder.largest(node.inputs[0]) == 0:
+        # Weights of what never was anything but 0 must not make the bias coarse.
+        accumulator = min(accumulator, out)
     shift = power_of_two_ratio(out, accumulator)
     assert shift is not None
     # Left shifts end where the hardware's do: a finer scale would show nothing that the accumulator holds.

@@ -27,15 +27,16 @@ def concatenate(builder: IntegerModelBuilder, node: Node) -> bool:
     if not all(name in builder.int8 for name in node.inputs):
         return False
     forms = [builder.int8[name] for name in node.inputs]
-    # Scales that are powers of two are up to twice as coarse as they must.
-    limit = 2 * builder.largest(node.name) / 127 or np.inf
-    coarsest = max((form.scale for form in forms if form.scale <= limit), default=limit)
+    # Scales that are powers of two are up to twice as coarse as they must; a much finer one would cut off.
+    limit = 2 * builder.largest(node.name) / 127
+    scales = [form.scale for form in forms if limit / 8 <= form.scale <= limit]
+    coarsest = max(scales, default=limit / 2 or max(form.scale for form in forms))
     parts = []
     for number, form in enumerate(forms):
         shift = power_of_two_ratio(coarsest, form.scale)
         name = form.name
         if shift is None or not 0 <= shift <= MAXIMUM_SHIFT:
-            name = builder.rescaled(node, form, coarsest).name
+            name = builder.rescaled(node.inputs[number], node, form, coarsest).name
         elif shift:
             name = builder.emit(builder.derived(node.name, f"part{number}"), Requantize(shift), (name,), node.label)
         parts.append(name)

@@ -6,8 +6,9 @@ import numpy as np
 
 from edgectl.graph import Node
 from edgectl.operators.lookup import ENTRIES, LOWEST, Lookup
-from edgectl.operators.quantization import Dequantize, Quantize
+from edgectl.operators.quantization import Dequantize
 from edgectl.quantization.builder import Form, IntegerModelBuilder
+from edgectl.quantization.scales import quantized
 from edgectl.quantization.unary_chains import unary_function
 
 
@@ -20,8 +21,8 @@ def table(builder: IntegerModelBuilder, node: Node) -> bool:
     integers = np.arange(LOWEST, LOWEST + ENTRIES, dtype=np.int16)
     with np.errstate(all="ignore"):
         values = unary_function(builder.model, root, node.name, Dequantize(x.scale).evaluate(integers))
-    # No processor agrees with another on the integer of what is no number.
-    entries = Quantize((1.0 / scale,)).evaluate(np.nan_to_num(values, nan=0.0).reshape(1, ENTRIES))[0]
+        # What is no number has no integer that processors agree on.
+        entries = quantized(np.where(np.isnan(values), 0, values), scale)
     name = builder.emit(node.name, Lookup(), (x.name, builder.constant(node, "table", entries)), node.label)
     builder.int8[node.name] = Form(name, scale)
     return True

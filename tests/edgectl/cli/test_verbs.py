@@ -144,7 +144,7 @@ def test_evaluate_photographs(edgectl: Edgectl, tmp_path: Path) -> None:
 
 
 def test_the_gate(edgectl: Edgectl, session_board: SimulatedBoard, labelled: Path, tmp_path: Path) -> None:
-    np.savez(tmp_path / "coarse.npz", x=np.random.default_rng(0).normal(0, 100, (4, 3, 32, 32)).astype(np.float32))
+    np.savez(tmp_path / "coarse.npz", x=np.random.default_rng(0).normal(0, 10_000, (4, 3, 32, 32)).astype(np.float32))
     coarse = ("--calibration", tmp_path / "coarse.npz")
     refused = edgectl("deploy", DEMO, "--data", labelled, "--min-agreement", "1", *coarse)
     assert refused.code == 5 and "--min-agreement 1 asks for 100.00 %" in refused.err and refused.out == ""

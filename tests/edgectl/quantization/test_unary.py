@@ -175,9 +175,11 @@ def test_a_function_of_hundreds_of_operators() -> None:
 def test_without_data_functions_grow_as_they_do() -> None:
     seen = Observation(2.0, np.linspace(-2, 2, 64, dtype=np.float32).reshape(1, 16, 4), np.full(16, 2.0), np.zeros(16))
     model = between(
-        Node("square", Binary("multiply"), ("a", "a")), Node("t", Tanh(), ("a",)), Node("p", MaxPool((3, 3), (1, 1), (1, 1, 1, 1)), ("t",)),
+        Node("square", Binary("multiply"), ("a", "a")),
+        Node("t", Tanh(), ("a",)),
+        Node("p", MaxPool((3, 3), (1, 1), (1, 1, 1, 1)), ("t",)),
         Node("y", Binary("multiply"), ("p", "a")),
-    )  # fmt: skip
+    )
     known = {"x": 2.0, "a": 2.0, "square": 4.0, "t": float(np.tanh(2.0)), "p": float(np.tanh(2.0)), "y": 2.0, "c": 1.0}
     found = with_headroom(model, {name: seen.times(largest / 2.0) for name, largest in known.items()} | {"a": seen})
     growth = {name: found[name].largest / known[name] for name in known}

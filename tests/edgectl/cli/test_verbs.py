@@ -143,10 +143,18 @@ def test_evaluate_photographs(edgectl: Edgectl, tmp_path: Path) -> None:
     assert f"on 1 image of {tmp_path.name}" in out and "same answer as float" in out and "top-1" not in out
 
 
-def test_the_gate(edgectl: Edgectl, session_board: SimulatedBoard, labelled: Path, tmp_path: Path) -> None:
-    np.savez(tmp_path / "coarse.npz", x=np.random.default_rng(0).normal(0, 10_000, (4, 3, 32, 32)).astype(np.float32))
+def test_the_gate(
+    edgectl: Edgectl,
+    session_board: SimulatedBoard,
+    labelled: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    np.savez(tmp_path / "coarse.npz", x=np.random.default_rng(0).normal(0, 100, (4, 3, 32, 32)).astype(np.float32))
     coarse = ("--calibration", tmp_path / "coarse.npz")
-    refused = edgectl("deploy", DEMO, "--data", labelled, "--min-agreement", "1", *coarse)
+    with monkeypatch.context() as patch:
+        patch.setattr("edgectl.mixed_precision.MOST_SHARE", 0.0)
+        refused = edgectl("deploy", DEMO, "--data", labelled, "--min-agreement", "1", *coarse)
     assert refused.code == 5 and "--min-agreement 1 asks for 100.00 %" in refused.err and refused.out == ""
     passed = edgectl("deploy", DEMO, "--data", labelled, "--min-agreement", "0.5")
     assert passed.code == 0 and "Accuracy " in passed.out and "same answer as float on 24 images" in passed.out

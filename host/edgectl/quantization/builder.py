@@ -27,6 +27,8 @@ MAXIMUM_SHIFT = 15
 """Right shifts the hardware does right (vta-facts 3.5)."""
 MAXIMUM_SUM_SHIFT = 22
 """Right shifts, in two steps, into int8 from accumulators that fill int32 but for two bits."""
+EVERY_INT8 = np.arange(LOWEST, LOWEST + ENTRIES, dtype=np.int16)
+"""What the entries of a table are for."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +134,6 @@ class IntegerModelBuilder:
             return best_free_scale(seen.sample, seen.largest)
         return best_scale(seen.sample, seen.largest, unit)
 
-    def is_common(self, value: str) -> bool:
-        """Whether the scale of `value` is that of the concatenations that it goes into."""
-        return value in self._common
-
     def largest(self, value: str) -> float:
         """The largest magnitude that the int8 form of `value` should reach."""
         return max(self.seen[value].largest, 127 * self._common.get(value, 0.0))
@@ -185,10 +183,12 @@ class IntegerModelBuilder:
 
     def rescaled(self, value: str, node: Node, form: Form, scale: float) -> Form:
         """`form`, the int8 form of `value`, in another scale, for `node`: by a table, whatever their ratio."""
-        integers = np.arange(LOWEST, LOWEST + ENTRIES)
-        entries = self.constant(node, "rescaling", quantized(integers * form.scale, scale))
-        name = self.emit(self.derived(value, "rescaled"), Lookup(), (form.name, entries), node.label)
-        return Form(name, scale)
+        return self.looked_up(self.derived(value, "rescaled"), node, form, EVERY_INT8 * form.scale, scale)
+
+    def looked_up(self, name: str, node: Node, form: Form, values: np.ndarray, scale: float) -> Form:
+        """Emit `name`, which is values[i + 128], rounded to `scale`, where `form`, of int8, is i. For `node`."""
+        table = self.constant(node, "table", quantized(values, scale))
+        return Form(self.emit(name, Lookup(), (form.name, table), node.label), scale)
 
     def in_float(self, node: Node) -> None:
         inputs = tuple(self.as_float(name) for name in node.inputs)

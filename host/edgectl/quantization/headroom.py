@@ -9,8 +9,8 @@ import numpy as np
 from edgectl.graph import Model
 from edgectl.operators.elementwise import Binary
 from edgectl.quantization.calibration import Observation
-from edgectl.quantization.suitability import MOVEMENTS, PRODUCT
-from edgectl.quantization.unary_chains import unary_function, unary_roots
+from edgectl.quantization.suitability import MOVEMENTS
+from edgectl.quantization.unary_chains import PRODUCT, unary_function, unary_roots
 
 HEADROOM = 1.4
 """Times that values of real images may be larger than those of synthetic ones; found on networks in

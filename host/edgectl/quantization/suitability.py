@@ -15,11 +15,10 @@ from edgectl.operators.dense import Dense
 from edgectl.operators.elementwise import Binary
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
 from edgectl.operators.shape import Concatenate, Flatten, Pad, Reshape, Slice, Transpose, Upsample
-from edgectl.quantization.unary_chains import SUMS, unary_roots
+from edgectl.quantization.unary_chains import PRODUCT, SUMS, unary_roots
 
 MOVEMENTS = (Relu, MaxPool, Flatten, Pad, Reshape, Transpose, Slice, Upsample)
 """Operators of one input that keep its scale."""
-PRODUCT = "multiply"
 
 
 class Suitability:

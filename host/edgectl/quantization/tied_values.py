@@ -10,8 +10,8 @@ from edgectl.operators.convolution import Convolution
 from edgectl.operators.elementwise import Binary
 from edgectl.operators.pooling import AveragePool, GlobalPool
 from edgectl.operators.shape import Concatenate
-from edgectl.quantization.suitability import MOVEMENTS, PRODUCT
-from edgectl.quantization.unary_chains import SUMS
+from edgectl.quantization.suitability import MOVEMENTS
+from edgectl.quantization.unary_chains import PRODUCT, SUMS
 
 
 def tied_values(model: Model, unary_roots: Mapping[str, str]) -> frozenset[str]:
@@ -44,7 +44,7 @@ def tied_values(model: Model, unary_roots: Mapping[str, str]) -> frozenset[str]:
             continue
         function = node.operator.function if isinstance(node.operator, Binary) else ""
         if isinstance(node.operator, Concatenate) or function in SUMS:
-            if isinstance(node.operator, Concatenate) or not taken_over(node):
+            if not taken_over(node):
                 met.append(node.name)
         elif function != PRODUCT and not isinstance(node.operator, (*MOVEMENTS, Clip, AveragePool, GlobalPool)):
             continue

@@ -15,7 +15,9 @@ from edgectl.operators.elementwise import Binary, Scalar
 from edgectl.operators.integer import EXTREMA
 
 SUMS = ("add", *EXTREMA)
-"""Functions of two tensors that integers have without a table."""
+"""Functions of two tensors of one type that integers have without a table."""
+PRODUCT = "multiply"
+"""The other one, whose tensors may differ in scale and broadcast."""
 
 
 def unary_roots(model: Model, apart: Set[str] = frozenset()) -> dict[str, str]:

@@ -14,6 +14,19 @@ from edgectl.operators.elementwise import Binary, Scalar
 from edgectl.operators.pooling import AveragePool, GlobalPool, MaxPool
 from edgectl.operators.shape import Concatenate, Flatten, Reshape
 
+SMALL = (1, 16, 6, 6)
+"""The input of a network of a few layers."""
+
+
+def noise(count: int) -> np.ndarray:
+    """Normally distributed images for such a network."""
+    return np.random.default_rng(0).standard_normal((count, *SMALL[1:])).astype(np.float32)
+
+
+def kinds(model: Model) -> list[str]:
+    """The kinds of a model's operators, in order."""
+    return [node.operator.kind for node in model.nodes]
+
 
 class NetworkBuilder:
     """Adds layers one by one; parameters are seeded."""

@@ -15,17 +15,7 @@ from edgectl.operators.elementwise import Binary, Scalar
 from edgectl.operators.pooling import AveragePool, GlobalPool
 from edgectl.operators.shape import Concatenate, Pad, Slice, Upsample
 from edgectl.quantization.quantizer import quantize
-from tests.edgectl.quantization.networks import NetworkBuilder
-
-SHAPE = (1, 16, 6, 6)
-
-
-def images(count: int) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((count, *SHAPE[1:])).astype(np.float32)
-
-
-def kinds(model: Model) -> list[str]:
-    return [node.operator.kind for node in model.nodes]
+from tests.edgectl.quantization.networks import SMALL, NetworkBuilder, kinds, noise
 
 
 def _scaled(net: NetworkBuilder, x: str, name: str, weight: float) -> str:
@@ -37,38 +27,38 @@ def _scaled(net: NetworkBuilder, x: str, name: str, weight: float) -> str:
 @pytest.mark.parametrize("function", ["add", "maximum"])
 def test_operands_of_any_scales_meet(function: str, weight: float) -> None:
     """A window's sum is worth a ninth of a power of two. An operand that is always 0 must not set the scale."""
-    net = NetworkBuilder(SHAPE)
+    net = NetworkBuilder(SMALL)
     x = net.add("relu", Relu(), net.convolution("a", "data", (16, 16)))
     # The convolution comes first, so that it cannot take the sum over.
     y = _scaled(net, x, "scaled", weight)
     x = net.add("b", Binary(function), y, net.add("pool", AveragePool((3, 3), (1, 1), (1, 1, 1, 1)), x))
     model = net.model(net.convolution("c", x, (16, 16)))
-    assert kinds(quantize(model, images(16))).count("lookup") >= 1
+    assert kinds(quantize(model, noise(16))).count("lookup") >= 1
     _is_near(model)
 
 
 def test_parts_of_any_scales_are_joined() -> None:
-    net = NetworkBuilder(SHAPE)
+    net = NetworkBuilder(SMALL)
     x = net.add("relu", Relu(), net.convolution("a", "data", (16, 16)))
     y = net.add("pool", AveragePool((3, 3), (1, 1), (1, 1, 1, 1)), x)
     x = net.add("cat", Concatenate(1), _scaled(net, x, "scaled", 0.0), y, x)
     model = net.model(net.convolution("c", x, (48, 16)))
-    assert kinds(quantize(model, images(16))).count("lookup") >= 1
+    assert kinds(quantize(model, noise(16))).count("lookup") >= 1
     _is_near(model)
 
 
 def test_enlarged_images_stay_integers() -> None:
-    net = NetworkBuilder(SHAPE)
+    net = NetworkBuilder(SMALL)
     x = net.add("up", Upsample((2, 2)), net.convolution("a", "data", (16, 16)))
     _is_near(net.model(net.convolution("c", net.add("sum", Binary("add"), x, x), (16, 16))))
 
 
 @pytest.mark.parametrize(("fill", "floats"), [(0.0, 0), (1.0, 1)])
 def test_a_border_of_zeros_stays_integers(fill: float, floats: int) -> None:
-    net = NetworkBuilder(SHAPE)
+    net = NetworkBuilder(SMALL)
     x = net.add("pad", Pad((1, 1, 0, 2), fill), net.convolution("a", "data", (16, 16)))
     model = net.model(net.convolution("c", net.add("sum", Binary("add"), x, x), (16, 16)))
-    integer = quantize(model, images(16))
+    integer = quantize(model, noise(16))
     assert [t.dtype for name, t in integer.types().items() if name == "pad"] == ["float32" if floats else "int8"]
     if not floats:
         _is_near(model)
@@ -81,9 +71,9 @@ def _weights(rng: np.random.Generator, out: int, channels: int, kernel: int = 1,
 
 def _decibels(nodes: list[Node], parameters: dict[str, np.ndarray], *outputs: str) -> list[float]:
     """Of each output: how far its error is below it, calibrated on what is measured."""
-    model = Model("net", {"x": TensorType(SHAPE)}, tuple(nodes), parameters, outputs)
-    integer = quantize(model, images(16))
-    floats, found = (interpret(form, {"x": images(16)}) for form in (model, integer))
+    model = Model("net", {"x": TensorType(SMALL)}, tuple(nodes), parameters, outputs)
+    integer = quantize(model, noise(16))
+    floats, found = (interpret(form, {"x": noise(16)}) for form in (model, integer))
     return [
         10 * np.log10(np.square(floats[name]).sum() / np.square(floats[name] - found[name]).sum()) for name in outputs
     ]
@@ -159,18 +149,18 @@ def test_a_convolution_of_nothing_keeps_its_bias() -> None:
 
 
 def test_a_rescaled_operand_is_compared_with_itself() -> None:
-    net = NetworkBuilder(SHAPE)
+    net = NetworkBuilder(SMALL)
     x = net.add("relu", Relu(), net.convolution("a", "data", (16, 16)))
     y = _scaled(net, x, "scaled", 0.05)
     x = net.add("b", Binary("add"), y, net.add("pool", AveragePool((3, 3), (1, 1), (1, 1, 1, 1)), x))
     model = net.model(net.convolution("c", x, (16, 16)))
-    errors = layer_errors(model, quantize(model, images(16)), images(16))
+    errors = layer_errors(model, quantize(model, noise(16)), noise(16))
     assert {error.value for error in errors if error.operator == "lookup"} <= {"scaled", "pool"}
     assert min(error.sqnr for error in errors) > 10
 
 
 def _is_near(model: Model) -> None:
-    integer = quantize(model, images(16))
+    integer = quantize(model, noise(16))
     assert [name for name, t in integer.types().items() if t.dtype == "float32"] == ["data", "c"]
-    expected, found = (interpret(form, {"data": images(16)})["c"] for form in (model, integer))
+    expected, found = (interpret(form, {"data": noise(16)})["c"] for form in (model, integer))
     assert np.linalg.norm(found - expected) < 0.03 * np.linalg.norm(expected)

@@ -21,9 +21,8 @@ from edgectl.quantization.headroom import with_headroom
 from edgectl.quantization.quantizer import quantize
 from edgectl.quantization.rewrite import rewrite
 from edgectl.quantization.unary_chains import unary_function, unary_roots
-from tests.edgectl.quantization.networks import NETWORKS, NetworkBuilder, hard_swish
+from tests.edgectl.quantization.networks import NETWORKS, SMALL, NetworkBuilder, hard_swish, kinds, noise
 
-SHAPE = (1, 16, 6, 6)
 STEPS = [Relu(), Clip(-1.0, 2.0), LeakyRelu(0.2), Sigmoid(), Tanh(), Erf(), Scalar("multiply", 0.5)]
 STEPS += [Scalar("subtract", 1.0, reverse=True), Binary("multiply"), Binary("add"), Binary("maximum")]
 
@@ -33,19 +32,11 @@ def between(*nodes: Node, output: str = "") -> Model:
     rng = np.random.default_rng(2)
     weights = {name: (rng.standard_normal((16, 16, 1, 1)) / 4).astype(np.float32) for name in ("wa", "wc")}
     chain = (Node("a", Convolution(), ("x", "wa")), *nodes, Node("c", Convolution(), (nodes[-1].name, "wc")))
-    return Model("net", {"x": TensorType(SHAPE)}, chain, weights, (output, "c") if output else ("c",))
+    return Model("net", {"x": TensorType(SMALL)}, chain, weights, (output, "c") if output else ("c",))
 
 
 def quantized(model: Model) -> Model:
-    return quantize(model, images(8))
-
-
-def images(count: int) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((count, *SHAPE[1:])).astype(np.float32)
-
-
-def kinds(model: Model) -> list[str]:
-    return [node.operator.kind for node in model.nodes]
+    return quantize(model, noise(8))
 
 
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=8))
@@ -86,7 +77,7 @@ def test_a_table_holds_what_the_float_operators_give() -> None:
     (lookup,) = (node for node in integer.nodes if isinstance(node.operator, Lookup))
     table = integer.parameters[lookup.inputs[1]].astype(np.float64)
     values: dict[str, np.ndarray] = {}
-    x = images(4)
+    x = noise(4)
     interpret(integer, {"x": x}, values.__setitem__)
     known: dict[str, np.ndarray] = {}
     interpret(model, {"x": x}, known.__setitem__)
@@ -136,12 +127,12 @@ def test_a_function_of_the_input_stays_in_float() -> None:
     """It is not an integer before."""
     net = NetworkBuilder((1, 16, 6, 6))
     x = net.convolution("conv", net.add("half", Scalar("multiply", 0.5), "data"), (16, 16))
-    assert kinds(quantize(net.model(x), images(2)))[:2] == ["scalar", "quantize"]
+    assert kinds(quantize(net.model(x), noise(2)))[:2] == ["scalar", "quantize"]
 
 
 @pytest.mark.parametrize("gate", [(16, 6, 6), (16, 1, 1)])
 def test_products_are_as_near_as_their_operands(gate: tuple[int, ...]) -> None:
-    net = NetworkBuilder(SHAPE)
+    net = NetworkBuilder(SMALL)
     x = net.convolution("a", "data", (16, 16))
     y = net.add("tanh", Tanh(), net.convolution("b", "data", (16, 16)))
     if gate[1] == 1:
@@ -149,11 +140,11 @@ def test_products_are_as_near_as_their_operands(gate: tuple[int, ...]) -> None:
         y = net.add("mean", Convolution(groups=16), y, "mean.w")
     x = net.add("y", Binary("multiply"), x, y)
     model = net.model(net.convolution("c", net.add("relu", Relu(), x), (16, 16)))
-    integer = quantize(model, images(16))
+    integer = quantize(model, noise(16))
     (product,) = (node for node in integer.nodes if isinstance(node.operator, IntegerMultiply))
     assert product.name == "relu" and product.operator.attributes()["low"] == 0
     assert not [name for name, t in integer.types().items() if t.dtype == "float32" and name not in ("data", "c")]
-    expected, found = (interpret(form, {"data": images(16)})["c"] for form in (model, integer))
+    expected, found = (interpret(form, {"data": noise(16)})["c"] for form in (model, integer))
     assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
 
 
@@ -189,8 +180,8 @@ def test_without_data_functions_grow_as_they_do() -> None:
 
 
 def test_layers_in_float_keep_their_functions_in_float() -> None:
-    net = NetworkBuilder(SHAPE)
+    net = NetworkBuilder(SMALL)
     x = hard_swish(net, "swish", net.convolution("a", "data", (16, 16)))
     model = net.model(net.convolution("b", x, (16, 16)))
-    integer = quantize(model, images(4), in_float=frozenset({"a"}))
+    integer = quantize(model, noise(4), in_float=frozenset({"a"}))
     assert "lookup" not in kinds(integer) and {"clip", "binary"} <= set(kinds(integer))

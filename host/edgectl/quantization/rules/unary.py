@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from edgectl.graph import Node
-from edgectl.operators.lookup import ENTRIES, LOWEST, Lookup
 from edgectl.operators.quantization import Dequantize
-from edgectl.quantization.builder import Form, IntegerModelBuilder
-from edgectl.quantization.scales import quantized
+from edgectl.quantization.builder import EVERY_INT8, IntegerModelBuilder
 from edgectl.quantization.unary_chains import unary_function
 
 
@@ -18,11 +16,9 @@ def table(builder: IntegerModelBuilder, node: Node) -> bool:
     if not builder.suitability.ends_function(node):
         return True
     x, scale = builder.as_int8(root), builder.chosen_scale(node.name)
-    integers = np.arange(LOWEST, LOWEST + ENTRIES, dtype=np.int16)
     with np.errstate(all="ignore"):
-        values = unary_function(builder.model, root, node.name, Dequantize(x.scale).evaluate(integers))
+        values = unary_function(builder.model, root, node.name, Dequantize(x.scale).evaluate(EVERY_INT8))
         # What is no number has no integer that processors agree on.
-        entries = quantized(np.where(np.isnan(values), 0, values), scale)
-    name = builder.emit(node.name, Lookup(), (x.name, builder.constant(node, "table", entries)), node.label)
-    builder.int8[node.name] = Form(name, scale)
+        numbers = np.where(np.isnan(values), 0, values)
+        builder.int8[node.name] = builder.looked_up(node.name, node, x, numbers, scale)
     return True

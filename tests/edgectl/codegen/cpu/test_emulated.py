@@ -19,7 +19,9 @@ from edgectl.codegen.cpu import TARGETS, CpuCode, CpuTarget, compile_segments, c
 from edgectl.graph import Model, Node
 from edgectl.interpreter import interpret
 from edgectl.operators.base import TensorType
-from edgectl.operators.integer import IntegerConvolution
+from edgectl.operators.integer import IntegerConvolution, IntegerMultiply
+from edgectl.operators.layout import Pack, Unpack
+from edgectl.operators.lookup import Lookup
 from edgectl.operators.patches import PackPatches
 from edgectl.operators.planes import JoinPlanes
 from edgectl.operators.pooling import MaxPool
@@ -47,8 +49,22 @@ def wide_network() -> Model:
     return Model("wide", {"x": TensorType((1, 3, 48, 47), "int8")}, tuple(nodes), parameters, ("pooled",))
 
 
+def gated_network() -> Model:
+    """What networks with gates leave to the CPU: a table behind one program, a product before the next."""
+    nodes = (
+        Node("unpacked", Unpack(60), ("x",)),
+        Node("function", Lookup(), ("unpacked", "table")),
+        Node("scaled", IntegerMultiply(7), ("function", "gate")),
+        Node("packed", Pack(), ("scaled",)),
+    )
+    inputs = {"x": TensorType((1, 4, 48, 47, 1, 16), "int8"), "gate": TensorType((1, 60, 1, 1), "int8")}
+    table = np.random.default_rng(4).integers(-127, 128, 256).astype(np.int8)
+    return Model("gated", inputs, nodes, {"table": table}, ("function", "packed"))
+
+
 MODELS = (
     wide_network(),
+    gated_network(),
     front(64),
     back(),
     residual_network(),
